@@ -1,0 +1,193 @@
+"""The composition root: settings in, a running app out. Everything is made here and handed on."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from time import perf_counter
+
+import aiohttp
+import structlog
+from aiohttp import web
+
+from repo_guardian.funnel import PublicPath, funnel
+from repo_guardian.github.auth import AppCredentials
+from repo_guardian.github.client import GitHub
+from repo_guardian.github.model import Target
+from repo_guardian.health import Health
+from repo_guardian.listeners import bind_tcp, bind_unix, error_middleware, serving
+from repo_guardian.metrics import Metrics
+from repo_guardian.policy.load import load_policy
+from repo_guardian.policy.model import Limits
+from repo_guardian.reconcile import Outcome, OutcomeKind, Reconciler
+from repo_guardian.rules.model import State
+from repo_guardian.settings import Address, Settings
+from repo_guardian.store.engine import SqliteEngine
+from repo_guardian.store.inbox import Inbox
+from repo_guardian.store.schema import WorkItem
+from repo_guardian.store.work import WorkQueue
+from repo_guardian.webhooks.delivery import MAX_BODY_BYTES
+from repo_guardian.webhooks.endpoint import WebhookEndpoint
+from repo_guardian.worker.pool import LEASE, Pool
+
+log = structlog.get_logger()
+
+#: Health answers are quick; a probe that hangs must not hold up a stop.
+_OPERATIONS_GRACE_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """A running app.
+
+    Attributes:
+        listen: where webhooks are taken locally, with the port that the kernel chose.
+        metrics: where health and metrics are, likewise.
+        public: the public address and its state.
+    """
+
+    listen: Address
+    metrics: Address
+    public: PublicPath
+
+
+@asynccontextmanager
+async def running(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[App]:
+    """Run the app for the time of the `async with`.
+
+    What can be wrong in settings, files and ports is found before anything starts. The end goes
+    backwards through the start: the Funnel first, then the listeners, the worker, the store.
+
+    Args:
+        settings: from `load_settings(..., serving=True)`.
+        environ: the process environment, of which the helper gets a short list of names.
+
+    Raises:
+        GuardianError: with the code of whatever keeps the app from starting.
+    """
+    metrics = Metrics()
+    grace_s = settings.shutdown_grace.total_seconds()
+    async with AsyncExitStack() as stack:
+        session = await stack.enter_async_context(aiohttp.ClientSession())
+        reconciler = compose_reconciler(settings, session, metrics)
+        listen = stack.enter_context(bind_tcp(settings.listen_addr, "LISTEN_ADDR"))
+        operations = stack.enter_context(bind_tcp(settings.metrics_addr, "METRICS_ADDR"))
+        engine = SqliteEngine(settings.data_dir, room=settings.queue_size)
+        await stack.enter_async_context(engine)
+        app_socket = settings.data_dir / "run" / "app.sock"
+        inbox = Inbox(engine)
+        queue = WorkQueue(engine, _owner(), lease=LEASE)
+        funnel_socket = stack.enter_context(bind_unix(app_socket))
+
+        pool = Pool(
+            queue,
+            _handler(reconciler, metrics),
+            size=settings.worker_count,
+            grace_s=grace_s,
+            on_error=lambda _item, code: metrics.errors.labels("reconcile", code).inc(),
+        )
+        await stack.enter_async_context(pool)
+        public = PublicPath(wanted=settings.tailscale_funnel)
+        health = Health(inbox, queue, pool, metrics, public)
+        endpoint = WebhookEndpoint(inbox, settings.webhook_secrets, metrics, pool.wake)
+
+        webhook = web.post(settings.webhook_path, endpoint.handle)
+        probes = [web.get("/healthz", health.live), web.get("/readyz", health.ready)]
+        scrape = web.get("/metrics", health.show_metrics)
+        for routes, bound, patience_s in (
+            ([scrape, *probes], operations, _OPERATIONS_GRACE_S),
+            ([webhook, *probes], listen, grace_s),
+            ([webhook], funnel_socket, grace_s),
+        ):
+            site = _application(routes, metrics)
+            await stack.enter_async_context(serving(site, bound, grace_s=patience_s))
+        if settings.tailscale_funnel:
+            await stack.enter_async_context(
+                funnel(settings, environ, app_socket, public, metrics)
+            )
+        stack.callback(health.stop)
+        app = App(_address(listen), _address(operations), public)
+        log.info("app.started", listen=str(app.listen), metrics=str(app.metrics))
+        yield app
+
+
+def compose_reconciler(
+    settings: Settings, session: aiohttp.ClientSession, metrics: Metrics
+) -> Reconciler:
+    """Make the use case: GitHub's client, the policy, and what to do with a plan.
+
+    Raises:
+        GuardianError: PRIVATE_KEY_INVALID or POLICY_INVALID.
+    """
+    github = GitHub(
+        session,
+        api_url=settings.github_api_url,
+        credentials=AppCredentials(settings.github_app_id, settings.github_private_key),
+        on_rate_limit=lambda resource, remaining, _limit: metrics.rate_remaining.labels(
+            resource
+        ).set(remaining),
+        rate_limit_threshold=settings.rate_limit_threshold,
+    )
+    policy = load_policy(
+        settings.policy_file,
+        template_dir=settings.template_dir,
+        limits=Limits(skip_archived=settings.skip_archived, skip_forks=settings.skip_forks),
+    )
+    return Reconciler(github, policy, dry_run=settings.dry_run)
+
+
+def _handler(
+    reconciler: Reconciler, metrics: Metrics
+) -> Callable[[WorkItem], Awaitable[None]]:
+    async def work(item: WorkItem) -> None:
+        started = perf_counter()
+        ref = item.repository
+        outcome = await reconciler.reconcile(
+            Target(ref.installation_id, ref.repository_id, ref.node_id, ref.full_name)
+        )
+        took_s = perf_counter() - started
+        metrics.reconcile_seconds.observe(took_s)
+        _observe(outcome, metrics, took_s)
+
+    return work
+
+
+def _observe(outcome: Outcome, metrics: Metrics, took_s: float) -> None:
+    """One log line and the counters of an outcome."""
+    metrics.repositories_checked.labels(outcome.kind.value).inc()
+    if outcome.kind is OutcomeKind.PULL_OPENED:
+        metrics.pulls_created.inc()
+    elif outcome.kind is OutcomeKind.PULL_UPDATED:
+        metrics.pulls_updated.inc()
+    for finding in outcome.findings:
+        if finding.state is State.FAIL:
+            metrics.files_missing.labels(finding.rule).inc()
+    log.info(
+        "repository.reconciled",
+        outcome=outcome.kind.value,
+        reason=outcome.reason,
+        pull_number=outcome.pull_number,
+        pull_url=outcome.pull_url,
+        files=list(outcome.files),
+        took_ms=round(took_s * 1000, 1),
+    )
+
+
+def _application(routes: list[web.RouteDef], metrics: Metrics) -> web.Application:
+    app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[error_middleware(metrics)])
+    app.add_routes(routes)
+    return app
+
+
+def _owner() -> str:
+    """A name for this process's leases that no other process, before or after, has."""
+    return f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}"
+
+
+def _address(bound: socket.socket) -> Address:
+    host, port = bound.getsockname()[:2]
+    return Address("" if host in {"::", "0.0.0.0"} else host, port)  # noqa: S104 - a comparison

@@ -1,0 +1,120 @@
+"""The public path: settings to a supervised helper, its status to health, metrics and log."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from repo_guardian.bridge.binary import find_binary
+from repo_guardian.bridge.control import ControlClient
+from repo_guardian.bridge.protocol import BridgeConfig, BridgeState, BridgeStatus
+from repo_guardian.bridge.supervisor import Supervisor
+from repo_guardian.errors import GuardianError
+from repo_guardian.metrics import Metrics
+from repo_guardian.settings import Settings
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class PublicPath:
+    """What is known of the public address.
+
+    Attributes:
+        wanted: whether TAILSCALE_FUNNEL is on.
+        status: the helper's last word; None before the first.
+        problem: why there is no helper at all.
+        control: the helper's control socket; None without a helper.
+    """
+
+    wanted: bool
+    status: BridgeStatus | None = None
+    problem: GuardianError | None = None
+    control: ControlClient | None = None
+
+    def obstacle(self) -> GuardianError | None:
+        """Why GitHub cannot reach us now; None when it can, or when no Funnel is wanted."""
+        if not self.wanted:
+            return None
+        if self.problem is not None:
+            return self.problem
+        if self.status is None:
+            return GuardianError("BRIDGE_STARTING", "the helper is starting")
+        if self.status.state is BridgeState.READY:
+            return None
+        code = self.status.code or f"BRIDGE_{self.status.state.upper()}"
+        message = self.status.message or f"the public address is not up: {self.status.state}"
+        return GuardianError(code, message, hint=self.status.hint)
+
+    async def metrics(self) -> str:
+        """The helper's own metrics as Prometheus text; empty while it does not answer."""
+        if self.control is None or self.status is None:
+            return ""
+        try:
+            return await self.control.metrics()
+        except GuardianError as silent:
+            log.debug("bridge.metrics_missed", code=silent.code)
+            return ""
+
+
+@asynccontextmanager
+async def funnel(
+    settings: Settings,
+    environ: Mapping[str, str],
+    app_socket: Path,
+    public: PublicPath,
+    metrics: Metrics,
+) -> AsyncIterator[None]:
+    """Run the helper for the time of the `async with` and keep `public` true.
+
+    A helper that cannot be started keeps nobody else from working: the local address serves on and
+    /readyz says why the public one does not.
+
+    Raises:
+        GuardianError: SOCKET_PATH_TOO_LONG or BRIDGE_CONFIG_INVALID.
+    """
+    config = _config(settings, app_socket)
+    try:
+        binary = find_binary(settings.tsnet_bridge_bin)
+    except GuardianError as missing:
+        log.error("bridge.missing", code=missing.code, reason=missing.message, hint=missing.hint)
+        public.problem = missing
+        yield
+        return
+
+    def keep(status: BridgeStatus) -> None:
+        public.status = status
+        metrics.bridge_ready.set(status.state is BridgeState.READY)
+        metrics.bridge_restarts.set(status.restarts)
+        if status.cert.not_after is not None:
+            metrics.bridge_certificate_not_after.set(status.cert.not_after.timestamp())
+
+    environment = dict(environ)
+    if settings.ts_no_logs_no_support:
+        environment["TS_NO_LOGS_NO_SUPPORT"] = "true"
+    supervisor = Supervisor(binary, config, env_passthrough=environment, on_status=keep)
+    async with ControlClient(config.control_socket) as control, supervisor:
+        public.control = control
+        yield
+
+
+def _config(settings: Settings, app_socket: Path) -> BridgeConfig:
+    auth_key = settings.ts_authkey
+    return BridgeConfig(
+        hostname=settings.ts_hostname,
+        state_dir=settings.state_dir.absolute(),
+        control_socket=app_socket.with_name("bridge.sock").absolute(),
+        app_socket=app_socket.absolute(),
+        webhook_path=settings.webhook_path,
+        auth_key=auth_key.get_secret_value() if auth_key is not None else "",
+        control_url=settings.ts_control_url,
+        tags=settings.ts_tags,
+        port=settings.ts_funnel_port,
+        loopback=settings.ts_local_tailnet,
+        log_level=settings.log_level,
+        shutdown_grace_s=settings.shutdown_grace.total_seconds(),
+    )

@@ -1,0 +1,78 @@
+"""Health: alive is not the same as ready, and not ready says why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from aiohttp import web
+
+from repo_guardian.errors import GuardianError
+from repo_guardian.funnel import PublicPath
+from repo_guardian.metrics import Metrics
+from repo_guardian.store.inbox import Inbox
+from repo_guardian.store.work import WorkQueue
+from repo_guardian.worker.pool import Pool
+
+
+@dataclass(slots=True)
+class Health:
+    """Answers the probes.
+
+    Attributes:
+        public: the public address and its state.
+        stopping: set when the stop has begun.
+    """
+
+    inbox: Inbox
+    queue: WorkQueue
+    pool: Pool
+    metrics: Metrics
+    public: PublicPath
+    stopping: bool = False
+
+    def stop(self) -> None:
+        """Say from now on that we are not ready: the stop has begun."""
+        self.stopping = True
+
+    async def reasons(self) -> list[GuardianError]:
+        """Everything that keeps us from being ready; empty when we are."""
+        found: list[GuardianError] = []
+        if self.stopping:
+            found.append(GuardianError("STOPPING", "the app is stopping"))
+        try:
+            await self.inbox.check_writable(datetime.now(UTC))
+        except GuardianError as broken:
+            found.append(broken)
+        if (obstacle := self.public.obstacle()) is not None:
+            found.append(obstacle)
+        return found
+
+    async def live(self, _request: web.Request) -> web.Response:
+        """`GET /healthz`: 200 while the worker lives; only a restart would help otherwise."""
+        if self.pool.alive:
+            return web.json_response({"alive": True})
+        return web.json_response({"alive": False, "code": "WORKER_STOPPED"}, status=503)
+
+    async def ready(self, _request: web.Request) -> web.Response:
+        """`GET /readyz`: 200, or 503 with code, message and hint of each reason."""
+        reasons = [
+            {"code": each.code, "message": each.message, "hint": each.hint}
+            for each in await self.reasons()
+        ]
+        body = {"ready": not reasons, "reasons": reasons}
+        return web.json_response(body, status=503 if reasons else 200)
+
+    async def show_metrics(self, _request: web.Request) -> web.Response:
+        """`GET /metrics`: ours, then the helper's."""
+        await self._count_work()
+        text = self.metrics.render() + (await self.public.metrics()).encode()
+        return web.Response(body=text, headers={"Content-Type": "text/plain; version=0.0.4"})
+
+    async def _count_work(self) -> None:
+        try:
+            counts = await self.queue.counts()
+        except GuardianError:
+            return  # the store is down: /readyz says so, the other metrics still count
+        for state in ("idle", "due", "leased", "dead"):
+            self.metrics.work_items.labels(state).set(getattr(counts, state))

@@ -1,0 +1,83 @@
+"""Structured logs: one event a line, JSON for machines and colours for a terminal."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Literal, TextIO
+
+import structlog
+from aiohttp.http_exceptions import HttpProcessingError
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+#: Fields that could carry a credential are never written, whoever logs them.
+_SECRET_NAMES = ("secret", "token", "private_key", "auth_key", "authkey", "authorization", "password")
+
+
+def hide_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Replace the value of every field whose name says that it holds a credential."""
+    for name in event:
+        if name != "event" and any(word in name.lower() for word in _SECRET_NAMES):
+            event[name] = "[hidden]"
+    return event
+
+
+def configure_logging(
+    level: str, log_format: Literal["auto", "json", "console"], stream: TextIO | None = None
+) -> None:
+    """Send structlog and the standard library's loggers through one formatter.
+
+    Args:
+        level: `debug`, `info`, `warning` or `error`.
+        log_format: `auto` chooses the console on a terminal and JSON elsewhere.
+        stream: where to write; standard error when None, standard output stays free for results.
+    """
+    target = stream or sys.stderr
+    as_console = log_format == "console" or (log_format == "auto" and target.isatty())
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        hide_secrets,
+    ]
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(target)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                *_renderers(as_console),
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    # aiohttp's access log would halve the ceiling of the receiver and repeat what deliveries log.
+    logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
+    logging.getLogger("aiohttp.server").addFilter(calm_malformed_requests)
+
+
+def calm_malformed_requests(record: logging.LogRecord) -> bool:
+    """Make one warning of the traceback that aiohttp logs when a stranger speaks broken HTTP."""
+    broken = record.exc_info[1] if record.exc_info else None
+    if isinstance(broken, HttpProcessingError):
+        record.msg, record.args, record.exc_info = "request.malformed", (), None
+        record.levelno, record.levelname = logging.WARNING, "WARNING"
+    return True
+
+
+def _renderers(as_console: bool) -> list[Processor]:
+    if as_console:
+        return [structlog.dev.ConsoleRenderer()]
+    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]

@@ -1,0 +1,94 @@
+"""What the commands do: the process around the app (environment, signals, event loop)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import aiohttp
+import dotenv
+import structlog
+
+from repo_guardian.app import compose_reconciler, running
+from repo_guardian.bridge.binary import find_binary
+from repo_guardian.errors import GuardianError
+from repo_guardian.log import configure_logging
+from repo_guardian.metrics import Metrics
+from repo_guardian.pulls.report import render
+from repo_guardian.settings import Settings, load_settings, not_supported_yet
+
+log = structlog.get_logger()
+
+_FULL_NAME = re.compile(r"[A-Za-z0-9-]+/[A-Za-z0-9._-]+")
+
+
+def serve() -> None:
+    """Run the app until SIGTERM or SIGINT.
+
+    Raises:
+        GuardianError: when it cannot start.
+    """
+    environ = _environment()
+    settings = load_settings(environ, serving=True)
+    configure_logging(settings.log_level, settings.log_format)
+    for name, why in not_supported_yet(environ).items():
+        log.warning("setting.without_effect", setting=name, reason=why)
+    asyncio.run(_serve(settings, environ))
+
+
+def examine(full_name: str) -> str:
+    """What `full_name` lacks and the plan for it, as text; nothing is written.
+
+    Raises:
+        GuardianError: settings, GitHub's refusals, or REPOSITORY_NAME_INVALID.
+    """
+    if not _FULL_NAME.fullmatch(full_name):
+        raise GuardianError(
+            "REPOSITORY_NAME_INVALID", f"{full_name!r} is no repository name; expected OWNER/REPO"
+        )
+    settings = load_settings(_environment(), serving=False)
+    configure_logging(settings.log_level, settings.log_format)
+    return asyncio.run(_examine(settings, full_name))
+
+
+def helper_version() -> str:
+    """The helper's own line about its version, or why there is none."""
+    override = os.environ.get("TSNET_BRIDGE_BIN")
+    try:
+        binary = find_binary(None if override is None else Path(override))
+    except GuardianError as missing:
+        return f"tsnet_bridge: {missing.message}"
+    command = [str(binary), "--version"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError) as broken:
+        return f"tsnet_bridge: {binary} does not run: {broken}"
+    return done.stdout.strip()
+
+
+async def _serve(settings: Settings, environ: Mapping[str, str]) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with running(settings, environ):
+        await stop.wait()
+        log.info("app.stopping", grace_s=settings.shutdown_grace.total_seconds())
+    log.info("app.stopped")
+
+
+async def _examine(settings: Settings, full_name: str) -> str:
+    async with aiohttp.ClientSession() as session:
+        reconciler = compose_reconciler(settings, session, Metrics())
+        return render(await reconciler.examine(full_name))
+
+
+def _environment() -> dict[str, str]:
+    """The process environment over what a `.env` file in the working folder says."""
+    from_file = {name: value for name, value in dotenv.dotenv_values(".env").items() if value is not None}
+    return {**from_file, **os.environ}

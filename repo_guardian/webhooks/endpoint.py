@@ -1,0 +1,149 @@
+"""The HTTP handler: limits, read, verify, record, and only then 202."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Protocol
+
+import aiohttp
+import structlog
+from aiohttp import web
+
+from repo_guardian.errors import GuardianError
+from repo_guardian.metrics import Metrics
+from repo_guardian.store.schema import Delivery, Recorded, Source
+from repo_guardian.webhooks.delivery import (
+    RawRequest,
+    body_too_large,
+    check_headers,
+    parse_delivery,
+)
+from repo_guardian.webhooks.routing import event_label
+
+log = structlog.get_logger()
+
+#: GitHub gives up after 10 s; what has not arrived by then is of no use.
+BODY_TIMEOUT_S = 10.0
+_RETRY_AFTER_S = 5
+
+
+class Records(Protocol):
+    """Where deliveries go."""
+
+    async def record(self, delivery: Delivery) -> Recorded:
+        """Return when the delivery is durable."""
+        ...
+
+
+class WebhookEndpoint:
+    """Takes deliveries; the same handler serves the Funnel's socket and the local address.
+
+    Args:
+        inbox: makes deliveries durable.
+        secrets: webhook secrets, any of which may have signed.
+        metrics: where to count.
+        on_work: called after a delivery that means work is durable.
+    """
+
+    def __init__(
+        self, inbox: Records, secrets: Sequence[bytes], metrics: Metrics, on_work: WakeUp
+    ) -> None:
+        self._inbox = inbox
+        self._secrets = tuple(secrets)
+        self._metrics = metrics
+        self._on_work = on_work
+
+    async def handle(self, request: web.Request) -> web.Response:
+        """Answer one POST: 202 when durable, else an error with code, message and hint."""
+        started = time.perf_counter()
+        received_at = datetime.now(UTC)
+        source = Source.FUNNEL if _came_by_funnel(request) else Source.LOCAL
+        try:
+            check_headers(request.headers)
+            body = await _read(request)
+            raw = RawRequest(request.headers, body, received_at, source)
+            delivery = parse_delivery(raw, self._secrets)
+            self._metrics.webhooks_received.labels(event_label(delivery.event)).inc()
+            recorded = await self._inbox.record(delivery)
+        except GuardianError as error:
+            return self._refuse(request, error)
+        finally:
+            self._metrics.answer_seconds.observe(time.perf_counter() - started)
+        return self._accept(request, delivery, recorded, time.perf_counter() - started)
+
+    def _accept(
+        self, request: web.Request, delivery: Delivery, recorded: Recorded, took_s: float
+    ) -> web.Response:
+        self._metrics.deliveries.labels(event_label(delivery.event), recorded.value).inc()
+        log.info(
+            f"delivery.{recorded.value}",
+            guid=delivery.guid,
+            github_event=delivery.event,
+            action=delivery.action,
+            repositories=[ref.full_name for ref in delivery.repositories[:3]],
+            repository_count=len(delivery.repositories),
+            source=delivery.source.value,
+            client=client_address(request),
+            took_ms=round(took_s * 1000, 1),
+        )
+        if delivery.repositories:
+            self._on_work()
+        return web.json_response({"guid": delivery.guid, "status": recorded.value}, status=202)
+
+    def _refuse(self, request: web.Request, error: GuardianError) -> web.Response:
+        self._metrics.rejected.labels(error.code).inc()
+        log.warning(
+            "delivery.rejected",
+            code=error.code,
+            reason=error.message,
+            guid=request.headers.get("X-GitHub-Delivery", "")[:64],
+            client=client_address(request),
+        )
+        body = {"code": error.code, "message": error.message, "hint": error.hint}
+        response = web.json_response(body, status=error.http_status)
+        if error.http_status == 503:
+            response.headers["Retry-After"] = str(_RETRY_AFTER_S)
+        return response
+
+
+class WakeUp(Protocol):
+    """Tells the worker that there is something to do."""
+
+    def __call__(self) -> None:
+        """Return at once."""
+        ...
+
+
+def client_address(request: web.Request) -> str:
+    """The caller's true address.
+
+    The helper sets X-Forwarded-For from the ingress connection; only its socket is believed.
+    """
+    if _came_by_funnel(request):
+        return request.headers.get("X-Forwarded-For", "")
+    return request.remote or ""
+
+
+def _came_by_funnel(request: web.Request) -> bool:
+    transport = request.transport
+    connection = transport.get_extra_info("socket") if transport is not None else None
+    return connection is not None and connection.family == socket.AF_UNIX
+
+
+async def _read(request: web.Request) -> bytes:
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            return await request.read()
+    except web.HTTPRequestEntityTooLarge as too_large:
+        raise body_too_large() from too_large
+    except TimeoutError as slow:
+        raise GuardianError(
+            "BODY_TIMEOUT", f"the body did not arrive within {BODY_TIMEOUT_S:.0f} s"
+        ) from slow
+    except (OSError, web.RequestPayloadError, aiohttp.ClientPayloadError) as broken:
+        # The answer reaches nobody when the caller is gone; the log line and the count do.
+        raise GuardianError("BODY_INCOMPLETE", f"the body broke off: {broken}") from broken

@@ -1,0 +1,119 @@
+"""Which events mean work, and for which repositories (pure). A new event is one line in `ROUTES`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from pydantic import BaseModel
+
+from repo_guardian.errors import GuardianError
+from repo_guardian.store.schema import RepositoryRef
+
+
+class InstallationPayload(BaseModel):
+    """`installation` of a payload."""
+
+    id: int
+
+
+class RepositoryPayload(BaseModel):
+    """`repository` of a payload, as far as we need it."""
+
+    id: int
+    node_id: str
+    full_name: str
+    default_branch: str = ""
+
+
+class Payload(BaseModel):
+    """What we read of any payload; unknown fields are left alone, absent ones are None.
+
+    Source: https://docs.github.com/en/webhooks/webhook-events-and-payloads
+    """
+
+    action: str | None = None
+    installation: InstallationPayload | None = None
+    repository: RepositoryPayload | None = None
+    repositories: list[RepositoryPayload] | None = None
+    repositories_added: list[RepositoryPayload] | None = None
+    ref: str | None = None
+
+
+T = TypeVar("T")
+Choose = Callable[[Payload], list[RepositoryPayload]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Which actions of an event mean work (empty: the event has none), and which repositories they name."""
+
+    actions: frozenset[str]
+    choose: Choose
+
+
+def _the_repository(payload: Payload) -> list[RepositoryPayload]:
+    return [_required(payload.repository, "repository")]
+
+
+def _installed(payload: Payload) -> list[RepositoryPayload]:
+    return payload.repositories or []  # absent when the app was installed on no repository
+
+
+def _added(payload: Payload) -> list[RepositoryPayload]:
+    return _required(payload.repositories_added, "repositories_added")
+
+
+def _pushed_default_branch(payload: Payload) -> list[RepositoryPayload]:
+    repository = _required(payload.repository, "repository")
+    on_default = _required(payload.ref, "ref") == f"refs/heads/{repository.default_branch}"
+    return [repository] if on_default else []
+
+
+ROUTES: Mapping[str, Route] = {
+    "repository": Route(
+        frozenset({"created", "renamed", "transferred", "unarchived", "edited"}), _the_repository
+    ),
+    "push": Route(frozenset(), _pushed_default_branch),
+    "installation": Route(
+        frozenset({"created", "unsuspend", "new_permissions_accepted"}), _installed
+    ),
+    "installation_repositories": Route(frozenset({"added"}), _added),
+}
+#: Events that are a label value of their own; any other is counted as `other`.
+KNOWN_EVENTS = frozenset({*ROUTES, "ping"})
+
+
+def route(event: str, payload: Payload) -> tuple[RepositoryRef, ...]:
+    """The repositories that may have changed; none when the event means no work.
+
+    Raises:
+        GuardianError: PAYLOAD_INVALID when a field is absent that this event always has.
+    """
+    chosen = ROUTES.get(event)
+    if chosen is None or (chosen.actions and payload.action not in chosen.actions):
+        return ()
+    repositories = chosen.choose(payload)
+    if not repositories:
+        return ()
+    installation = _required(payload.installation, "installation")
+    return tuple(
+        RepositoryRef(installation.id, each.id, each.node_id, each.full_name)
+        for each in repositories
+    )
+
+
+def event_label(event: str) -> str:
+    """The event as a metric's label value, from a closed set."""
+    return event if event in KNOWN_EVENTS else "other"
+
+
+def _required(value: T | None, field: str) -> T:
+    if value is None:
+        raise GuardianError(
+            "PAYLOAD_INVALID",
+            f"the payload has no `{field}`, which GitHub always sends with this event",
+            hint="is the webhook a GitHub App's? A repository's own webhook has no `installation`",
+        )
+    return value
