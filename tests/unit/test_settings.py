@@ -1,0 +1,122 @@
+"""Settings: all mistakes at once, no secret's value anywhere."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from repo_guardian.errors import GuardianError
+from repo_guardian.settings import Address, Settings, load_settings, not_supported_yet
+
+GOOD = {
+    "GITHUB_APP_ID": "42",
+    "GITHUB_PRIVATE_KEY": "-----BEGIN KEY-----",
+    "GITHUB_WEBHOOK_SECRET": "hush",
+}
+
+
+def load(**changes: str) -> Settings:
+    """Load `GOOD` with changes."""
+    return load_settings({**GOOD, **changes}, serving=True)
+
+
+def problems_of(environ: dict[str, str], *, serving: bool = True) -> str:
+    """The report about wrong settings."""
+    with pytest.raises(GuardianError) as refused:
+        load_settings(environ, serving=serving)
+    assert "SETTINGS_INVALID" == refused.value.code
+    assert 2 == refused.value.exit_code
+    return refused.value.message
+
+
+def test_the_names_and_defaults_of_the_go_program_hold() -> None:
+    """An installation of the Go program moves over unchanged."""
+    settings = load()
+    assert Address("", 8080) == settings.listen_addr
+    assert Address("", 9090) == settings.metrics_addr
+    assert (5, 1000) == (settings.worker_count, settings.queue_size)
+    assert (True, True, False) == (settings.skip_forks, settings.skip_archived, settings.dry_run)
+    assert 0.10 == settings.rate_limit_threshold
+
+
+def test_a_value_can_be_read_from_a_file_by_either_name(tmp_path: Path) -> None:
+    """NAME_FILE for every setting, and the Go program's GITHUB_PRIVATE_KEY_PATH."""
+    key = tmp_path / "key.pem"
+    key.write_text("-----BEGIN\nKEY-----\n")
+    for name in ("GITHUB_PRIVATE_KEY_FILE", "GITHUB_PRIVATE_KEY_PATH"):
+        environ = {**GOOD, name: str(key)}
+        del environ["GITHUB_PRIVATE_KEY"]
+        settings = load_settings(environ, serving=True)
+        assert "-----BEGIN\nKEY-----" == settings.github_private_key.get_secret_value()
+
+
+def test_containerboots_file_prefix_names_a_file(tmp_path: Path) -> None:
+    """`TS_AUTHKEY=file:/path` works as in Tailscale's own container."""
+    (tmp_path / "key").write_text("tskey-auth-x\n")
+    settings = load(TS_AUTHKEY=f"file:{tmp_path / 'key'}")
+    assert settings.ts_authkey is not None
+    assert "tskey-auth-x" == settings.ts_authkey.get_secret_value()
+
+
+def test_a_value_given_twice_is_a_mistake(tmp_path: Path) -> None:
+    """Nobody should have to guess which one holds."""
+    report = problems_of({**GOOD, "GITHUB_WEBHOOK_SECRET_FILE": str(tmp_path / "secret")})
+    assert "is given twice, by GITHUB_WEBHOOK_SECRET and GITHUB_WEBHOOK_SECRET_FILE" in report
+
+
+def test_every_mistake_is_in_one_report() -> None:
+    """One start shows all there is to mend."""
+    report = problems_of(
+        {
+            "GITHUB_APP_ID": "forty-two",
+            "GITHUB_PRIVATE_KEY_FILE": "/nowhere",
+            "LISTEN_ADDR": "8080",
+            "WORKER_COUNT": "0",
+            "QUEUE_SIZE": "-1",
+            "SHUTDOWN_GRACE": "25",
+            "LOG_LEVEL": "loud",
+            "TS_HOSTNAME": "Repo_Guardian",
+            "TS_TAGS": "tag:ok,guardian",
+            "TS_FUNNEL_PORT": "444",
+            "CUSTOM_PROPERTIES_MODE": "github-action",
+        }
+    )
+    for name in (
+        "GITHUB_APP_ID GITHUB_PRIVATE_KEY GITHUB_WEBHOOK_SECRET LISTEN_ADDR WORKER_COUNT QUEUE_SIZE"
+        " SHUTDOWN_GRACE LOG_LEVEL TS_HOSTNAME TS_TAGS TS_FUNNEL_PORT CUSTOM_PROPERTIES_MODE"
+    ).split():
+        assert f"\n  {name} " in report
+    assert "12 settings" in report
+    assert "cannot work" in report
+
+
+def test_no_secret_shows_in_a_report_or_a_repr() -> None:
+    """Neither the good values nor the wrong ones."""
+    report = problems_of({**GOOD, "GITHUB_WEBHOOK_SECRET_FILE": "/nowhere", "TS_TAGS": "x"})
+    assert "hush" not in report
+    shown = repr(load(TS_AUTHKEY="tskey-auth-hidden"))
+    for secret in ("hush", "tskey-auth-hidden", "BEGIN KEY"):
+        assert secret not in shown
+
+
+def test_a_command_that_takes_no_webhooks_needs_no_webhook_secret() -> None:
+    """`check` runs with the App's id and key alone."""
+    environ = {name: GOOD[name] for name in ("GITHUB_APP_ID", "GITHUB_PRIVATE_KEY")}
+    assert () == load_settings(environ, serving=False).webhook_secrets
+    assert "GITHUB_WEBHOOK_SECRET is missing" in problems_of(environ)
+
+
+def test_addresses_and_durations_are_read_as_go_writes_them() -> None:
+    """`:0`, an IPv6 address, `1m30s`."""
+    settings = load(LISTEN_ADDR="[::1]:0", METRICS_ADDR="127.0.0.1:0", SHUTDOWN_GRACE="1m30s")
+    assert Address("::1", 0) == settings.listen_addr
+    assert "127.0.0.1:0" == str(settings.metrics_addr)
+    assert timedelta(seconds=90) == settings.shutdown_grace
+
+
+def test_a_setting_that_has_no_effect_yet_is_named() -> None:
+    """Nobody believes in a schedule that does not run."""
+    assert ["SCHEDULE_INTERVAL"] == list(not_supported_yet({"SCHEDULE_INTERVAL": "168h"}))
+    assert {} == not_supported_yet(GOOD)
