@@ -1,0 +1,140 @@
+"""One way to call GitHub: time limits, rate limits and errors are the same for every call.
+
+gidgethub brings request building, App tokens and paging; this file replaces what it leaves open:
+a timeout, 429, GraphQL under the same rules as REST, and refusals that a person can act on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import aiohttp
+import gidgethub
+import gidgethub.aiohttp
+from gidgethub import sansio
+
+from repo_guardian.errors import RetryLater
+from repo_guardian.github import errors
+from repo_guardian.github.errors import GitHubError
+from repo_guardian.github.limits import Budget, read_budget, wait_of_refusal
+
+TIMEOUT_S: Final = 30.0
+_REQUESTER: Final = "repo-guardian"
+
+#: Told after every answer: resource, remaining, limit.
+RateLimitCallback = Callable[[str, int, int], None]
+
+
+def graphql_url(api_url: str) -> str:
+    """Return the GraphQL address that belongs to a REST base address.
+
+    github.com has `/graphql` beside the REST paths, Enterprise Server has `/api/graphql` beside
+    `/api/v3` (https://docs.github.com/enterprise-server/graphql/guides/forming-calls-with-graphql).
+    """
+    return api_url.rstrip("/").removesuffix("/v3") + "/graphql"
+
+
+class Transport(gidgethub.aiohttp.GitHubAPI):
+    """HTTP to one GitHub as one identity.
+
+    Every method raises RetryLater when a rate limit refuses the call, and GitHubError for every
+    other refusal and when GitHub cannot be reached.
+    """
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        *,
+        api_url: str,
+        on_rate_limit: RateLimitCallback | None = None,
+        app_id: str | None = None,
+        private_key: str | None = None,
+    ) -> None:
+        super().__init__(
+            session, _REQUESTER, base_url=api_url, app_id=app_id, private_key=private_key
+        )
+        self._on_rate_limit = on_rate_limit
+        #: The newest budget of each resource.
+        self.budgets: dict[str, Budget] = {}
+
+    async def call(
+        self, method: str, path: str, *, data: object = b"", needs: str = "metadata: read"
+    ) -> Any:
+        """Call one endpoint and return its JSON.
+
+        Args:
+            method: HTTP method.
+            path: below the base address, or a whole address.
+            data: JSON body; `b""` for none.
+            needs: the App permission that this call needs, told when GitHub refuses it.
+        """
+        what = f"{method} {path}"
+        try:
+            answer, _, _ = await self._make_request(
+                method, path, None, data, sansio.accept_format()
+            )
+        except gidgethub.HTTPException as error:
+            raise self._refusal(what, error, needs) from None
+        except (aiohttp.ClientError, TimeoutError, ValueError, LookupError) as error:
+            reason = str(error) or type(error).__name__
+            message = f"{what} got no usable answer: {reason}"
+            raise GitHubError(errors.UNAVAILABLE, message) from None
+        return answer
+
+    async def _request(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes = b""
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        """Send one request. Only reads follow a redirect: aiohttp would turn a POST into a GET."""
+        async with self._session.request(
+            method,
+            url,
+            headers=headers,
+            data=body,
+            timeout=aiohttp.ClientTimeout(total=TIMEOUT_S),
+            allow_redirects=method == "GET",
+        ) as response:
+            self._note_budget(response.headers)
+            return response.status, response.headers, await response.read()
+
+    def _note_budget(self, headers: Mapping[str, str]) -> None:
+        budget = read_budget(headers)
+        if budget is not None:
+            self.budgets[budget.resource] = budget
+            if self._on_rate_limit is not None:
+                self._on_rate_limit(budget.resource, budget.remaining, budget.limit)
+
+    def _refusal(self, what: str, error: gidgethub.HTTPException, needs: str) -> Exception:
+        status, said = int(error.status_code), str(error)
+        wait_s = wait_of_refusal(status, said, error.headers, time.time())
+        if wait_s is not None:
+            return RetryLater(f"{what} met a rate limit: {said}", retry_after_s=wait_s)
+        return refusal(
+            what, status, said, error.headers.get("x-accepted-github-permissions") or needs
+        )
+
+
+def refusal(what: str, status: int, said: str, needs: str) -> GitHubError:
+    """Return the error for an HTTP status that is no rate limit. `needs` is a permission."""
+    message = f"{what} was answered {status}: {said}"
+    if status >= 500:
+        return GitHubError(errors.UNAVAILABLE, message, status=status)
+    if status == 401:
+        hint = "GITHUB_APP_ID and the private key must belong together, and the clock must be right"
+        return GitHubError(errors.UNAUTHORIZED, message, status=status, hint=hint)
+    if status == 403 and "suspended" in said.lower():
+        return GitHubError(errors.SUSPENDED, message, status=status)
+    if status == 403:
+        return forbidden(message, needs, status)
+    if status in (404, 410):
+        return GitHubError(errors.NOT_FOUND, message, status=status)
+    if status < 400:
+        return errors.stale(message)
+    return GitHubError(errors.REFUSED, message, status=status)
+
+
+def forbidden(message: str, needs: str, status: int) -> GitHubError:
+    """Return the error for a missing permission of the App, with the permission's name."""
+    hint = f"give the App the permission {needs}, then accept it for the installation"
+    return GitHubError(errors.FORBIDDEN, f"{message} (needs {needs})", status=status, hint=hint)
