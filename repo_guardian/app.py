@@ -106,9 +106,7 @@ async def running(settings: Settings, environ: Mapping[str, str]) -> AsyncIterat
             site = _application(routes, metrics)
             await stack.enter_async_context(serving(site, bound, grace_s=patience_s))
         if settings.tailscale_funnel:
-            await stack.enter_async_context(
-                funnel(settings, environ, app_socket, public, metrics)
-            )
+            await stack.enter_async_context(funnel(settings, environ, app_socket, public, metrics))
         stack.callback(health.stop)
         app = App(_address(listen), _address(operations), public)
         log.info("app.started", listen=str(app.listen), metrics=str(app.metrics))
@@ -140,9 +138,7 @@ def compose_reconciler(
     return Reconciler(github, policy, dry_run=settings.dry_run)
 
 
-def _handler(
-    reconciler: Reconciler, metrics: Metrics
-) -> Callable[[WorkItem], Awaitable[None]]:
+def _handler(reconciler: Reconciler, metrics: Metrics) -> Callable[[WorkItem], Awaitable[None]]:
     async def work(item: WorkItem) -> None:
         started = perf_counter()
         ref = item.repository

@@ -124,10 +124,14 @@ def error_middleware(metrics: Metrics) -> Middleware:
             code = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED"}.get(refused.status, "BAD_REQUEST")
             metrics.rejected.labels(code).inc()
             log.warning("request.rejected", code=code, status=refused.status)
-            return web.json_response({"code": code, "message": refused.reason}, status=refused.status)
+            return web.json_response(
+                {"code": code, "message": refused.reason}, status=refused.status
+            )
         except Exception:  # a bug: the caller learns that it failed, the operator learns why
             metrics.errors.labels("request", "INTERNAL_ERROR").inc()
             log.exception("request.failed", path=request.path)
-            return web.json_response({"code": "INTERNAL_ERROR", "message": "internal error"}, status=500)
+            return web.json_response(
+                {"code": "INTERNAL_ERROR", "message": "internal error"}, status=500
+            )
 
     return answer_errors

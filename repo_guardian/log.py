@@ -11,7 +11,15 @@ from aiohttp.http_exceptions import HttpProcessingError
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 #: Fields that could carry a credential are never written, whoever logs them.
-_SECRET_NAMES = ("secret", "token", "private_key", "auth_key", "authkey", "authorization", "password")
+_SECRET_NAMES = (
+    "secret",
+    "token",
+    "private_key",
+    "auth_key",
+    "authkey",
+    "authorization",
+    "password",
+)
 
 
 def hide_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
@@ -56,7 +64,7 @@ def configure_logging(
             foreign_pre_chain=shared,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                *_renderers(as_console),
+                *_renderers(as_console=as_console),
             ],
         )
     )
@@ -77,7 +85,7 @@ def calm_malformed_requests(record: logging.LogRecord) -> bool:
     return True
 
 
-def _renderers(as_console: bool) -> list[Processor]:
+def _renderers(*, as_console: bool) -> list[Processor]:
     if as_console:
         return [structlog.dev.ConsoleRenderer()]
     return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]

@@ -20,13 +20,18 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
-        build = Gauge(f"{_PREFIX}_build_info", "1, with the version.", ["version"], registry=registry)
+        build = Gauge(
+            f"{_PREFIX}_build_info", "1, with the version.", ["version"], registry=registry
+        )
         build.labels(__version__).set(1)
         self.webhooks_received = self._counter(
             "webhook_received", "Webhook POSTs that passed the signature, by event.", "event_type"
         )
         self.deliveries = self._counter(
-            "deliveries", "Verified deliveries, by event and what became of them.", "event", "outcome"
+            "deliveries",
+            "Verified deliveries, by event and what became of them.",
+            "event",
+            "outcome",
         )
         self.rejected = self._counter(
             "deliveries_rejected", "Webhook POSTs that were refused, by error code.", "code"

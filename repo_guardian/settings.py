@@ -228,8 +228,9 @@ def load_settings(environ: Mapping[str, str], *, serving: bool) -> Settings:
         GuardianError: SETTINGS_INVALID with every mistake, a line each.
     """
     values, problems = _read(environ)
-    if serving and not values.get("github_webhook_secret") and "GITHUB_WEBHOOK_SECRET" not in problems:
-        problems["GITHUB_WEBHOOK_SECRET"] = "is missing; expected the secret of the App's webhook"
+    if serving and not values.get("github_webhook_secret"):
+        missing = "is missing; expected the secret of the App's webhook"
+        problems.setdefault("GITHUB_WEBHOOK_SECRET", missing)
     try:
         settings = Settings.model_validate(values)
     except ValidationError as invalid:
@@ -264,7 +265,9 @@ def _read(environ: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
                 values[field] = _value(name, given, text)
             except (OSError, UnicodeDecodeError) as unreadable:
                 why = getattr(unreadable, "strerror", None) or "not UTF-8 text"
-                problems.setdefault(name, f"cannot be read from the file that {given} names ({why})")
+                problems.setdefault(
+                    name, f"cannot be read from the file that {given} names ({why})"
+                )
     return values, problems
 
 

@@ -76,10 +76,14 @@ class Bench:
             for name, session, url in ((":8080", plain, local), ("Funnel", outside, public)):
                 took = await self._deliver(session, url)
                 ratio = statistics.median(took) / statistics.median(base)
-                _show(f"webhook to 202, {name}", f"{_figures(took)}, {ratio:.1f} x the bare handler")
+                _show(
+                    f"webhook to 202, {name}", f"{_figures(took)}, {ratio:.1f} x the bare handler"
+                )
             helper = int((await guardian.logged("bridge.child_started"))["pid"])
-            _show("RSS after the deliveries", f"Python {_rss_mb(guardian.process.pid):.0f} MB, "
-                  f"helper {_rss_mb(helper):.0f} MB")
+            _show(
+                "RSS after the deliveries",
+                f"Python {_rss_mb(guardian.process.pid):.0f} MB, helper {_rss_mb(helper):.0f} MB",
+            )
             await self._pull_request(guardian, public, outside)
 
     async def _deliver(self, session: aiohttp.ClientSession, url: str) -> list[float]:

@@ -117,7 +117,7 @@ def _show_end(pull: PullRequest) -> None:
     print("A webhook came in through the Funnel and one pull request came out; its body:\n")
     print(_indented(pull.body))
     print(
-        "\nNext: README.md, \"Run it on your organization\", takes three steps;"
+        '\nNext: README.md, "Run it on your organization", takes three steps;'
         " `make demo KEEP=1` keeps this one running."
     )
 

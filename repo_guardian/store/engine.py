@@ -89,7 +89,9 @@ class SqliteEngine:
         except GuardianError:
             self._unlock()
             raise
-        self._thread = threading.Thread(target=self._write, args=(self._engine,), name="store-writer")
+        self._thread = threading.Thread(
+            target=self._write, args=(self._engine,), name="store-writer"
+        )
         self._thread.start()
 
     async def close(self) -> None:
@@ -169,7 +171,8 @@ def _commit(connection: sa.Connection, batch: list[_Waiting]) -> None:
         with connection.begin():
             for waiting in batch:
                 _run_part(connection, waiting)
-    except Exception as broken:  # handed to every caller: the writer thread must outlive all of them
+    # Handed to every caller: the writer thread must outlive whatever it is given.
+    except Exception as broken:  # noqa: BLE001
         log.error("store.commit_failed", reason=_reason(broken), transactions=len(batch))
         for waiting in batch:
             waiting.error = _for_caller(broken)
@@ -179,7 +182,7 @@ def _run_part(connection: sa.Connection, waiting: _Waiting) -> None:
     try:
         with connection.begin_nested():
             waiting.result = waiting.statement(connection)
-    except Exception as broken:  # handed to the one caller whose part it is
+    except Exception as broken:  # noqa: BLE001
         if not _in_transaction(connection):
             raise  # SQLite rolled the whole transaction back (disk full, I/O error)
         waiting.error = _for_caller(broken)

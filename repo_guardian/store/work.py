@@ -107,9 +107,7 @@ class WorkQueue:
         The attempt stays counted, so that an item that kills the process ends as dead.
         """
         free = {"lease_owner": None, "leased_until": None}
-        return await self._update(
-            sa.update(work).where(_C.lease_owner.is_not(None)).values(free)
-        )
+        return await self._update(sa.update(work).where(_C.lease_owner.is_not(None)).values(free))
 
     async def mark_dirty(
         self, repositories: Sequence[RepositoryRef], *, due_at: datetime, priority: int
@@ -140,7 +138,9 @@ class WorkQueue:
     async def _release(self, item: WorkItem, **values: Any) -> bool:
         mine = (_C.repository_id == item.repository.repository_id) & self._mine
         statement = sa.update(work).where(mine)
-        changed = await self._update(statement.values(lease_owner=None, leased_until=None, **values))
+        changed = await self._update(
+            statement.values(lease_owner=None, leased_until=None, **values)
+        )
         return changed == 1
 
     async def _update(self, statement: sa.Update) -> int:
@@ -183,7 +183,9 @@ def _upsert() -> sqlite.Insert:
             "full_name": new.full_name,
             "generation": _C.generation + 1,
             "due_at": sa.case((idle | (new.due_at < _C.due_at), new.due_at), else_=_C.due_at),
-            "priority": sa.case((idle | (new.priority < _C.priority), new.priority), else_=_C.priority),
+            "priority": sa.case(
+                (idle | (new.priority < _C.priority), new.priority), else_=_C.priority
+            ),
             "attempts": sa.case((_C.dead, 0), else_=_C.attempts),
             "dead": sa.false(),
         },
@@ -204,7 +206,5 @@ def revive(
 
 
 def _item(row: sa.Row[Any]) -> WorkItem:
-    repository = RepositoryRef(
-        row.installation_id, row.repository_id, row.node_id, row.full_name
-    )
+    repository = RepositoryRef(row.installation_id, row.repository_id, row.node_id, row.full_name)
     return WorkItem(repository, row.generation, row.attempts)

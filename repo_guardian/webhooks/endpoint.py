@@ -79,8 +79,9 @@ class WebhookEndpoint:
         self, request: web.Request, delivery: Delivery, recorded: Recorded, took_s: float
     ) -> web.Response:
         self._metrics.deliveries.labels(event_label(delivery.event), recorded.value).inc()
+        event = f"delivery.{recorded.value}"
         log.info(
-            f"delivery.{recorded.value}",
+            event,
             guid=delivery.guid,
             github_event=delivery.event,
             action=delivery.action,

@@ -141,20 +141,17 @@ class Pool:
                 await self._handler(item)
             except RetryLater as limit:
                 await self._failed(item, limit, limit.retry_after_s)
-            except Exception as error:  # whatever it is, the item must end its attempt
+            except Exception as error:  # noqa: BLE001 - whatever it is, the item must end its attempt
                 await self._failed(item, error, None)
             else:
                 await self._queue.finish(item, _now())
 
-    async def _failed(
-        self, item: WorkItem, error: Exception, retry_after_s: float | None
-    ) -> None:
+    async def _failed(self, item: WorkItem, error: Exception, retry_after_s: float | None) -> None:
         code = error.code if isinstance(error, GuardianError) else "INTERNAL_ERROR"
         self._on_error(item, code)
         told = f"{error}" if isinstance(error, GuardianError) else traceback.format_exc(limit=20)
-        decision = after_failure(
-            item.attempt, jitter=random.random(), retry_after_s=retry_after_s
-        )
+        jitter = random.random()  # noqa: S311 - spreads retries, guards nothing
+        decision = after_failure(item.attempt, jitter=jitter, retry_after_s=retry_after_s)
         if isinstance(decision, GiveUp):
             log.error("work.died", code=code, error=told)
             await self._queue.bury(item, _now(), told)

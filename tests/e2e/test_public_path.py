@@ -36,7 +36,9 @@ async def test_a_webhook_through_the_funnel_becomes_one_pull_request(world: Worl
         pull = await world.github.pull_opened("acme/widgets", timeout_s=20)
         line = await guardian.logged("delivery.recorded")
         assert (world.tailnet.client_address, "funnel") == (line["client"], line["source"])
-        assert [202] == [each.status_code for each in world.github.deliveries if each.event == "repository"]
+        assert [202] == [
+            each.status_code for each in world.github.deliveries if each.event == "repository"
+        ]
         await guardian.logged("repository.reconciled", outcome="pull_opened")
         assert {".github/CODEOWNERS", ".github/dependabot.yml"} == set(pull.files)
         [commit] = pull.commits

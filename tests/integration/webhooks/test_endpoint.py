@@ -19,8 +19,8 @@ from aiohttp import web
 from structlog.testing import capture_logs
 
 from repo_guardian.errors import GuardianError
-from repo_guardian.log import configure_logging
 from repo_guardian.listeners import bind_tcp, bind_unix, error_middleware, serving
+from repo_guardian.log import configure_logging
 from repo_guardian.metrics import Metrics
 from repo_guardian.settings import Address
 from repo_guardian.store.engine import SqliteEngine

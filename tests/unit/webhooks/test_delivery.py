@@ -35,7 +35,9 @@ def test_the_documented_vector_of_github_verifies() -> None:
     assert verify_signature(b"Hello, World!", documented, [b"It's a Secret to Everybody"])
 
 
-@pytest.mark.parametrize("signature", ["", "sha256=", "sha256=00", "nonsense", "sha256=\udcff\udcfe"])
+@pytest.mark.parametrize(
+    "signature", ["", "sha256=", "sha256=00", "nonsense", "sha256=\udcff\udcfe"]
+)
 def test_a_signature_that_does_not_fit_is_refused_without_an_exception(signature: str) -> None:
     """Whatever a stranger writes there is an answer, never a crash."""
     assert not verify_signature(b"body", signature, [SECRET])
