@@ -69,7 +69,7 @@ class GuardianError(Exception):
         return EXIT_SETTINGS if self.code in SETTINGS_CODES else EXIT_FAILURE
 
 
-class RetryLater(GuardianError):  # noqa: N818 - an instruction rather than a failure
+class RetryLater(GuardianError):
     """GitHub asks us to come back: the work goes back to the queue and no attempt is counted.
 
     Args:

@@ -122,7 +122,8 @@ def test_a_wrong_signature_is_refused_before_the_body_is_looked_at() -> None:
 
 def test_a_delivery_carries_the_body_byte_for_byte() -> None:
     """What is stored is what was signed."""
-    body = b'{ "action":"created", "installation":{"id":7},\n "repository":' + (
+    body = (
+        b'{ "action":"created", "installation":{"id":7},\n "repository":'
         b'{"id":1,"node_id":"R_1","full_name":"acme/widgets"} }'
     )
     got = parse(body)
