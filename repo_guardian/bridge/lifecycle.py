@@ -1,0 +1,113 @@
+"""What to do when the child ends: start it again, give up, or be done. Pure: tables and numbers, no clock.
+
+    the child ended                                    →
+    ───────────────────────────────────────────────────────────────────────────
+    after we asked it to stop, however                 Done
+    with 0, asked by somebody else (SIGTERM, drain)    Done
+    with 2, and its last line carries a code           GiveUp, in its own words
+    anyhow else: a crash, a signal, our watchdog       Restart, later each time
+
+A 0 that we did not ask for is not undone: a service manager that stops the whole process group reaches the
+child first, and a restart would race with our own end.
+
+Go ends a panic with exit code 2 as well, which is why the code alone is not believed: a panic's last line is
+a stack trace and carries no code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from repo_guardian.bridge.protocol import LogLine
+from repo_guardian.errors import GuardianError
+
+EXIT_ASKED_TO_STOP: Final = 0
+EXIT_REFUSED: Final = 2
+
+FIRST_BACKOFF_S: Final = 0.5
+LONGEST_BACKOFF_S: Final = 30.0
+
+#: After a run of this many seconds the next crash counts as the first again.
+HEALTHY_RUN_S: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """Start it again after so many seconds."""
+
+    after_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """Do not start it again: a person must change something first."""
+
+    error: GuardianError
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """It was to stop and it stopped."""
+
+
+Decision = Restart | GiveUp | Done
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """How one run of the child ended."""
+
+    exit_code: int | None
+    """A signal is its negative number; None when it never ran, or when our supervision broke."""
+    last_line: LogLine | None
+    """What it wrote on stderr last."""
+    uptime_s: float
+
+
+def decide(
+    ending: Ending,
+    *,
+    wanted_stop: bool,
+    crashes: int,
+    jitter: float,
+    first_backoff_s: float = FIRST_BACKOFF_S,
+) -> Decision:
+    """Decide what follows an ending.
+
+    Args:
+        ending: how this run ended.
+        wanted_stop: whether we had asked the child to stop.
+        crashes: crashes in a row, this one included (see `crashes_in_a_row`).
+        jitter: a random number from 0 to 1, so that many parents do not restart at once.
+        first_backoff_s: seconds to wait after the first crash.
+    """
+    if wanted_stop or ending.exit_code == EXIT_ASKED_TO_STOP:
+        return Done()
+    if ending.exit_code == EXIT_REFUSED and ending.last_line and ending.last_line.code:
+        return GiveUp(_own_words(ending.last_line))
+    return Restart(backoff_s(crashes, jitter, first_backoff_s))
+
+
+def crashes_in_a_row(before: int, uptime_s: float) -> int:
+    """Count this crash; a long healthy run before it forgives the earlier ones."""
+    return 1 if uptime_s >= HEALTHY_RUN_S else before + 1
+
+
+def backoff_s(crashes: int, jitter: float, first_s: float = FIRST_BACKOFF_S) -> float:
+    """Seconds to wait after so many crashes in a row: 0.5, 1, 2 … 30, a quarter less to a quarter more."""
+    # The exponent is bounded because 2.0**1024 does not exist.
+    base = min(first_s * 2.0 ** min(crashes - 1, 16), LONGEST_BACKOFF_S)
+    return base * (0.75 + jitter / 2)
+
+
+def describe_exit(exit_code: int | None) -> str:
+    """`exit code 7` or `signal 9`, for a person."""
+    if exit_code is None:
+        return "an error of its supervision"
+    return f"exit code {exit_code}" if exit_code >= 0 else f"signal {-exit_code}"
+
+
+def _own_words(line: LogLine) -> GuardianError:
+    message = line.fields.get("message") or line.fields.get("error") or line.event
+    return GuardianError(line.code, str(message), hint=str(line.fields.get("hint", "")))
