@@ -14,7 +14,7 @@ import aiohttp
 import structlog
 from aiohttp import web
 
-from repo_guardian.funnel import PublicPath, funnel
+from repo_guardian.funnel import PublicPath, bridge_config, bridge_environment, funnel
 from repo_guardian.github.auth import AppCredentials
 from repo_guardian.github.client import GitHub
 from repo_guardian.github.model import Target
@@ -38,6 +38,8 @@ log = structlog.get_logger()
 
 #: Health answers are quick; a probe that hangs must not hold up a stop.
 _OPERATIONS_GRACE_S = 1.0
+#: Shares of SHUTDOWN_GRACE, one after the other: the Funnel, the local listener, the worker.
+_FUNNEL_SHARE, _LISTENER_SHARE, _WORKER_SHARE = 0.45, 0.15, 0.4
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,10 @@ async def running(settings: Settings, environ: Mapping[str, str]) -> AsyncIterat
     """
     metrics = Metrics()
     grace_s = settings.shutdown_grace.total_seconds()
+    app_socket = settings.data_dir.absolute() / "run" / "app.sock"
+    bridge = None
+    if settings.tailscale_funnel:
+        bridge = bridge_config(settings, app_socket, grace_s=grace_s * _FUNNEL_SHARE)
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(aiohttp.ClientSession())
         reconciler = compose_reconciler(settings, session, metrics)
@@ -78,7 +84,6 @@ async def running(settings: Settings, environ: Mapping[str, str]) -> AsyncIterat
         operations = stack.enter_context(bind_tcp(settings.metrics_addr, "METRICS_ADDR"))
         engine = SqliteEngine(settings.data_dir, room=settings.queue_size)
         await stack.enter_async_context(engine)
-        app_socket = settings.data_dir / "run" / "app.sock"
         inbox = Inbox(engine)
         queue = WorkQueue(engine, _owner(), lease=LEASE)
         funnel_socket = stack.enter_context(bind_unix(app_socket))
@@ -87,11 +92,11 @@ async def running(settings: Settings, environ: Mapping[str, str]) -> AsyncIterat
             queue,
             _handler(reconciler, metrics),
             size=settings.worker_count,
-            grace_s=grace_s,
+            grace_s=grace_s * _WORKER_SHARE,
             on_error=lambda _item, code: metrics.errors.labels("reconcile", code).inc(),
         )
         await stack.enter_async_context(pool)
-        public = PublicPath(wanted=settings.tailscale_funnel)
+        public = PublicPath(wanted=bridge is not None)
         health = Health(inbox, queue, pool, metrics, public)
         endpoint = WebhookEndpoint(inbox, settings.webhook_secrets, metrics, pool.wake)
 
@@ -100,13 +105,16 @@ async def running(settings: Settings, environ: Mapping[str, str]) -> AsyncIterat
         scrape = web.get("/metrics", health.show_metrics)
         for routes, bound, patience_s in (
             ([scrape, *probes], operations, _OPERATIONS_GRACE_S),
-            ([webhook, *probes], listen, grace_s),
-            ([webhook], funnel_socket, grace_s),
+            ([webhook, *probes], listen, grace_s * _LISTENER_SHARE),
+            ([webhook], funnel_socket, grace_s * _LISTENER_SHARE),
         ):
             site = _application(routes, metrics)
             await stack.enter_async_context(serving(site, bound, grace_s=patience_s))
-        if settings.tailscale_funnel:
-            await stack.enter_async_context(funnel(settings, environ, app_socket, public, metrics))
+        if bridge is not None:
+            environment = bridge_environment(settings, environ)
+            await stack.enter_async_context(
+                funnel(bridge, settings.tsnet_bridge_bin, environment, public, metrics)
+            )
         stack.callback(health.stop)
         app = App(_address(listen), _address(operations), public)
         log.info("app.started", listen=str(app.listen), metrics=str(app.metrics))

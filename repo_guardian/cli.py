@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
 
 import click
 
@@ -52,7 +54,8 @@ def check(repository: str) -> None:
 @main.command()
 def version() -> None:
     """Show the versions of repo-guardian and its helper."""
-    from repo_guardian.serve import helper_version
+    from repo_guardian.bridge.binary import helper_version
 
+    named = os.environ.get("TSNET_BRIDGE_BIN")
     click.echo(f"repo-guardian {__version__}")
-    click.echo(helper_version())
+    click.echo(helper_version(Path(named) if named else None))

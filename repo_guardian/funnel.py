@@ -11,13 +11,22 @@ import structlog
 
 from repo_guardian.bridge.binary import find_binary
 from repo_guardian.bridge.control import ControlClient
-from repo_guardian.bridge.protocol import BridgeConfig, BridgeState, BridgeStatus
-from repo_guardian.bridge.supervisor import Supervisor
+from repo_guardian.bridge.protocol import (
+    BridgeConfig,
+    BridgeState,
+    BridgeStatus,
+    child_environment,
+)
+from repo_guardian.bridge.supervisor import Supervisor, SupervisorTimes
 from repo_guardian.errors import GuardianError
 from repo_guardian.metrics import Metrics
 from repo_guardian.settings import Settings
 
 log = structlog.get_logger()
+
+#: Of the grace: closing the node (it may hang, the helper gives it 2 s), and SIGTERM before SIGKILL.
+_CLOSE_S = 2.5
+_TERMINATE_S = 1.0
 
 
 @dataclass(slots=True)
@@ -63,9 +72,9 @@ class PublicPath:
 
 @asynccontextmanager
 async def funnel(
-    settings: Settings,
+    config: BridgeConfig,
+    binary: Path | None,
     environ: Mapping[str, str],
-    app_socket: Path,
     public: PublicPath,
     metrics: Metrics,
 ) -> AsyncIterator[None]:
@@ -74,12 +83,13 @@ async def funnel(
     A helper that cannot be started keeps nobody else from working: the local address serves on and
     /readyz says why the public one does not.
 
-    Raises:
-        GuardianError: SOCKET_PATH_TOO_LONG or BRIDGE_CONFIG_INVALID.
+    Args:
+        config: from `bridge_config`.
+        binary: another helper than the bundled one.
+        environ: from `bridge_environment`.
     """
-    config = _config(settings, app_socket)
     try:
-        binary = find_binary(settings.tsnet_bridge_bin)
+        found = find_binary(binary)
     except GuardianError as missing:
         log.error("bridge.missing", code=missing.code, reason=missing.message, hint=missing.hint)
         public.problem = missing
@@ -93,22 +103,30 @@ async def funnel(
         if status.cert.not_after is not None:
             metrics.bridge_certificate_not_after.set(status.cert.not_after.timestamp())
 
-    environment = dict(environ)
-    if settings.ts_no_logs_no_support:
-        environment["TS_NO_LOGS_NO_SUPPORT"] = "true"
-    supervisor = Supervisor(binary, config, env_passthrough=environment, on_status=keep)
+    times = SupervisorTimes(stop_s=config.shutdown_grace_s + _CLOSE_S, terminate_s=_TERMINATE_S)
+    supervisor = Supervisor(found, config, env_passthrough=environ, on_status=keep, times=times)
     async with ControlClient(config.control_socket) as control, supervisor:
         public.control = control
         yield
 
 
-def _config(settings: Settings, app_socket: Path) -> BridgeConfig:
+def bridge_config(settings: Settings, app_socket: Path, *, grace_s: float) -> BridgeConfig:
+    """The helper's start document.
+
+    Args:
+        settings: of the app.
+        app_socket: absolute path of our HTTP socket; the helper's own lies beside it.
+        grace_s: seconds for the helper's whole stop: requests in flight, its node, SIGTERM.
+
+    Raises:
+        GuardianError: SOCKET_PATH_TOO_LONG or BRIDGE_CONFIG_INVALID.
+    """
     auth_key = settings.ts_authkey
     return BridgeConfig(
         hostname=settings.ts_hostname,
         state_dir=settings.state_dir.absolute(),
-        control_socket=app_socket.with_name("bridge.sock").absolute(),
-        app_socket=app_socket.absolute(),
+        control_socket=app_socket.with_name("bridge.sock"),
+        app_socket=app_socket,
         webhook_path=settings.webhook_path,
         auth_key=auth_key.get_secret_value() if auth_key is not None else "",
         control_url=settings.ts_control_url,
@@ -116,5 +134,13 @@ def _config(settings: Settings, app_socket: Path) -> BridgeConfig:
         port=settings.ts_funnel_port,
         loopback=settings.ts_local_tailnet,
         log_level=settings.log_level,
-        shutdown_grace_s=settings.shutdown_grace.total_seconds(),
+        shutdown_grace_s=grace_s - _CLOSE_S - _TERMINATE_S,
     )
+
+
+def bridge_environment(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
+    """What the helper may see of our environment, and what settings put there on purpose."""
+    environment = child_environment(environ)
+    if settings.ts_no_logs_no_support:
+        environment["TS_NO_LOGS_NO_SUPPORT"] = "true"
+    return environment

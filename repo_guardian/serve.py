@@ -6,16 +6,13 @@ import asyncio
 import os
 import re
 import signal
-import subprocess
 from collections.abc import Mapping
-from pathlib import Path
 
 import aiohttp
 import dotenv
 import structlog
 
 from repo_guardian.app import compose_reconciler, running
-from repo_guardian.bridge.binary import find_binary
 from repo_guardian.errors import GuardianError
 from repo_guardian.log import configure_logging
 from repo_guardian.metrics import Metrics
@@ -35,6 +32,7 @@ def serve() -> None:
     """
     environ = _environment()
     settings = load_settings(environ, serving=True)
+    os.umask(0o077)  # the database holds payloads: nobody else on the machine reads them
     configure_logging(settings.log_level, settings.log_format)
     for name, why in not_supported_yet(environ).items():
         log.warning("setting.without_effect", setting=name, reason=why)
@@ -54,23 +52,6 @@ def examine(full_name: str) -> str:
     settings = load_settings(_environment(), serving=False)
     configure_logging(settings.log_level, settings.log_format)
     return asyncio.run(_examine(settings, full_name))
-
-
-def helper_version() -> str:
-    """The helper's own line about its version, or why there is none."""
-    override = os.environ.get("TSNET_BRIDGE_BIN")
-    try:
-        binary = find_binary(None if override is None else Path(override))
-    except GuardianError as missing:
-        return f"tsnet_bridge: {missing.message}"
-    command = [str(binary), "--version"]
-    try:
-        done = subprocess.run(  # noqa: S603 - our own binary, or the one that the operator named
-            command, capture_output=True, text=True, timeout=10, check=True
-        )
-    except (OSError, subprocess.SubprocessError) as broken:
-        return f"tsnet_bridge: {binary} does not run: {broken}"
-    return done.stdout.strip()
 
 
 async def _serve(settings: Settings, environ: Mapping[str, str]) -> None:

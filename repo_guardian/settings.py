@@ -128,8 +128,8 @@ class Settings(BaseModel):
     """The least level that is logged."""
     log_format: Literal["auto", "json", "console"] = "auto"
     """`auto`: console on a terminal, JSON elsewhere."""
-    shutdown_grace: _Duration = timedelta(seconds=25)
-    """Time for what is in flight at a stop."""
+    shutdown_grace: _Duration = Field(timedelta(seconds=25), ge=timedelta(seconds=10))
+    """Time for what is in flight at a stop; at least 10s."""
     tailscale_funnel: bool = False
     """Be reachable from the internet through the embedded Tailscale node."""
     ts_authkey: SecretStr | None = None

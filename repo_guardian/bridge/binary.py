@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import subprocess
 from importlib import resources
 from pathlib import Path
 from typing import Final
@@ -48,6 +49,21 @@ def _checked(path: Path, missing_hint: str) -> Path:
     if not os.access(path, os.X_OK):
         raise _not_executable(path)
     return path
+
+
+def helper_version(override: Path | None = None) -> str:
+    """The bridge's own line about its version, or in a sentence why there is none."""
+    try:
+        binary = find_binary(override)
+    except GuardianError as missing:
+        return f"{BINARY_NAME}: {missing.message}"
+    try:
+        done = subprocess.run(  # noqa: S603 - our own binary, or the one that the operator named
+            [str(binary), "--version"], capture_output=True, text=True, timeout=10, check=True
+        )
+    except (OSError, subprocess.SubprocessError) as broken:
+        return f"{BINARY_NAME}: {binary} does not run: {broken}"
+    return done.stdout.strip()
 
 
 def start_error(path: Path, error: OSError) -> GuardianError | None:

@@ -182,7 +182,7 @@ def _run_part(connection: sa.Connection, waiting: _Waiting) -> None:
     try:
         with connection.begin_nested():
             waiting.result = waiting.statement(connection)
-    except Exception as broken:  # noqa: BLE001
+    except Exception as broken:
         if not _in_transaction(connection):
             raise  # SQLite rolled the whole transaction back (disk full, I/O error)
         waiting.error = _for_caller(broken)

@@ -83,7 +83,7 @@ async def test_faults_are_set_and_set_back(tailnet: Tailnet) -> None:
 
 async def test_a_wrong_fault_is_refused_with_what_is_known(tailnet: Tailnet) -> None:
     """A misspelt fault fails the test instead of making it pass for nothing."""
-    with pytest.raises(GuardianError, match="TAILNET_REFUSED: /set: .*known are acme_429"):
+    with pytest.raises(GuardianError, match=r"TAILNET_REFUSED: /set: .*known are acme_429"):
         await tailnet.set(dns_eror="x")
     with pytest.raises(GuardianError, match='no such node: "nobody"'):
         await tailnet.approve("nobody")
