@@ -9,21 +9,28 @@ from tests.e2e.conftest import World
 from tests.support.guardian import Guardian
 
 
-async def reason_of(guardian: Guardian, code: str) -> dict[str, Any]:
-    """Wait until /readyz gives `code` as the one reason; return the reason."""
+async def readiness(guardian: Guardian, *codes: str) -> list[dict[str, Any]]:
+    """Ask /readyz until it gives exactly these codes (none: ready); return the reasons."""
     async with asyncio.timeout(20):
         while True:
             status, answer = await guardian.get("/readyz")
-            if status == 503 and [code] == [each["code"] for each in answer["reasons"]]:
-                reason: dict[str, Any] = answer["reasons"][0]
-                return reason
-            await asyncio.sleep(0.05)
+            if list(codes) == [each["code"] for each in answer["reasons"]]:
+                assert (503 if codes else 200) == status
+                reasons: list[dict[str, Any]] = answer["reasons"]
+                return reasons
+            await asyncio.sleep(0.05)  # a probe polls, as Kubernetes does
+
+
+async def reason_of(guardian: Guardian, code: str) -> dict[str, Any]:
+    """Wait until /readyz gives `code` as the one reason; return the reason."""
+    [reason] = await readiness(guardian, code)
+    return reason
 
 
 async def ready(guardian: Guardian) -> None:
     """Wait until the public address is ready, and /readyz says so."""
     await guardian.logged("bridge.ready")
-    assert (200, {"ready": True, "reasons": []}) == await guardian.get("/readyz")
+    assert [] == await readiness(guardian)
 
 
 async def test_without_a_key_the_login_address_is_logged_and_the_login_is_noticed(
