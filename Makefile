@@ -14,6 +14,7 @@ PYTHON_IMAGE ?= docker.io/library/python:3.13-slim
 
 HELPER  := repo_guardian/_bin/tsnet_bridge
 TAILNET := build/tailnet
+STATICCHECK := build/staticcheck
 VERSION := repo_guardian/version.py
 TAGS     = $(shell cat tsnet_bridge/tags.txt)
 
@@ -42,6 +43,10 @@ $(HELPER): $(wildcard tsnet_bridge/*.go) tsnet_bridge/go.mod tsnet_bridge/go.sum
 $(TAILNET): $(wildcard tests/tailnet/*.go) tests/tailnet/go.mod tests/tailnet/go.sum | $(VENV)/go
 	@$(PY) tsnet_bridge/build.py tailnet --out $@
 
+$(STATICCHECK): tests/tailnet/go.mod | $(VENV)/go
+	@echo "building staticcheck"
+	@cd tests/tailnet && CGO_ENABLED=0 GOTOOLCHAIN=local $(GO) build -o ../../$@ honnef.co/go/tools/cmd/staticcheck
+
 .PHONY: build
 build: $(HELPER)  ## Build the helper into the package
 
@@ -60,7 +65,7 @@ unit: $(VENV)/installed  ## Run the unit tests: seconds, no Go
 	$(PY) -m pytest tests/unit
 
 .PHONY: lint
-lint: $(HELPER) $(TAILNET)  ## Check form, types, import contract, Go vet and staticcheck
+lint: $(VENV)/go $(STATICCHECK)  ## Check form, types, import contract, Go vet and staticcheck
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
@@ -68,6 +73,8 @@ lint: $(HELPER) $(TAILNET)  ## Check form, types, import contract, Go vet and st
 	test -z "$$($$(dirname $(GO))/gofmt -l tsnet_bridge tests/tailnet)"
 	cd tsnet_bridge && CGO_ENABLED=0 GOTOOLCHAIN=local $(GO) vet -tags "$(TAGS)" ./...
 	cd tests/tailnet && CGO_ENABLED=0 GOTOOLCHAIN=local $(GO) vet ./...
+	cd tsnet_bridge && PATH="$$(dirname $(GO)):$$PATH" ../$(STATICCHECK) -tags "$(TAGS)" ./...
+	cd tests/tailnet && PATH="$$(dirname $(GO)):$$PATH" ../../$(STATICCHECK) ./...
 
 .PHONY: format
 format: $(VENV)/go  ## Put Python and Go into form

@@ -1,0 +1,39 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+
+	"tailscale.com/tsnet"
+	"tailscale.com/types/logger"
+)
+
+// peerPoll is how often a node that is not yet in the netmap is looked for.
+const peerPoll = 2 * time.Millisecond
+
+// newOwnNode makes a node that is part of the kit.
+func newOwnNode(label, dir, controlURL string) *tsnet.Server {
+	return &tsnet.Server{
+		Hostname:   label,
+		Dir:        dir,
+		ControlURL: controlURL,
+		Logf:       logger.Discard,
+		UserLogf:   logger.Discard,
+	}
+}
+
+// dialTailnet connects to a node of the tailnet, once it is in the netmap, and never to
+// anything else: tsnet's own Dial takes an address that the netmap lacks for one of the
+// internet and gives it to the operating system.
+func dialTailnet(ctx context.Context, from *tsnet.Server, to netip.AddrPort) (net.Conn, error) {
+	dialer := from.Sys().Dialer.Get()
+	for !dialer.UseNetstackForIP(to.Addr()) {
+		if !pause(ctx, peerPoll) {
+			return nil, fmt.Errorf("%s is not in the netmap of %s", to.Addr(), from.Hostname)
+		}
+	}
+	return dialer.NetstackDialTCP(ctx, to)
+}
