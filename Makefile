@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV   := .venv
 PY     := $(VENV)/bin/python
 GO     = $(shell $(PY) tsnet_bridge/build.py go)
+# staticcheck starts `go` itself, so it must find the one that we use.
+GO_ENV = CGO_ENABLED=0 GOTOOLCHAIN=local PATH="$(dir $(GO)):$$PATH"
 # One test or folder: make test TESTS=tests/unit
 TESTS  ?= tests
 # KEEP=1 leaves the demo running: make demo KEEP=1
@@ -45,7 +47,7 @@ $(TAILNET): $(wildcard tests/tailnet/*.go) tests/tailnet/go.mod tests/tailnet/go
 
 $(STATICCHECK): tests/tailnet/go.mod | $(VENV)/go
 	@echo "building staticcheck"
-	@cd tests/tailnet && CGO_ENABLED=0 GOTOOLCHAIN=local $(GO) build -o ../../$@ honnef.co/go/tools/cmd/staticcheck
+	@cd tests/tailnet && $(GO_ENV) $(GO) build -o ../../$@ honnef.co/go/tools/cmd/staticcheck
 
 .PHONY: build
 build: $(HELPER)  ## Build the helper into the package
@@ -57,8 +59,9 @@ demo: $(HELPER) $(TAILNET)  ## Show the main job on this machine: webhook in, pu
 .PHONY: test
 test: $(HELPER) $(TAILNET)  ## Run every test: unit, integration, e2e, Go
 	$(PY) -m pytest $(TESTS)
-	cd tsnet_bridge && CGO_ENABLED=0 GOTOOLCHAIN=local $(GO) test -tags "$(TAGS)" ./...
-	cd tests/tailnet && CGO_ENABLED=0 GOTOOLCHAIN=local $(GO) test ./...
+	@echo "go test: tsnet_bridge, tests/tailnet"
+	@cd tsnet_bridge && $(GO_ENV) $(GO) test -tags "$(TAGS)" ./...
+	@cd tests/tailnet && $(GO_ENV) $(GO) test ./...
 
 .PHONY: unit
 unit: $(VENV)/installed  ## Run the unit tests: seconds, no Go
@@ -69,18 +72,17 @@ lint: $(VENV)/go $(STATICCHECK)  ## Check form, types, import contract, Go vet a
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
-	$(VENV)/bin/lint-imports
-	test -z "$$($$(dirname $(GO))/gofmt -l tsnet_bridge tests/tailnet)"
-	cd tsnet_bridge && CGO_ENABLED=0 GOTOOLCHAIN=local $(GO) vet -tags "$(TAGS)" ./...
-	cd tests/tailnet && CGO_ENABLED=0 GOTOOLCHAIN=local $(GO) vet ./...
-	cd tsnet_bridge && PATH="$$(dirname $(GO)):$$PATH" ../$(STATICCHECK) -tags "$(TAGS)" ./...
-	cd tests/tailnet && PATH="$$(dirname $(GO)):$$PATH" ../../$(STATICCHECK) ./...
+	$(VENV)/bin/lint-imports --no-logo
+	@echo "gofmt, go vet, staticcheck: tsnet_bridge, tests/tailnet"
+	@test -z "$$($(GO) run cmd/gofmt -l tsnet_bridge tests/tailnet | tee /dev/stderr)"
+	@cd tsnet_bridge && $(GO_ENV) $(GO) vet -tags "$(TAGS)" ./... && $(GO_ENV) ../$(STATICCHECK) -tags "$(TAGS)" ./...
+	@cd tests/tailnet && $(GO_ENV) $(GO) vet ./... && $(GO_ENV) ../../$(STATICCHECK) ./...
 
 .PHONY: format
 format: $(VENV)/go  ## Put Python and Go into form
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
-	$$(dirname $(GO))/gofmt -w tsnet_bridge tests/tailnet
+	$(GO) run cmd/gofmt -w tsnet_bridge tests/tailnet
 
 .PHONY: check
 check: lint test  ## Everything that CI runs

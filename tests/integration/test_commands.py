@@ -13,7 +13,9 @@ from tests.support.github.server import SimulatedGitHub
 from tests.support.guardian import guardian_environment
 
 
-async def command(environ: Mapping[str, str], *words: str, cwd: Path) -> tuple[int | None, str, str]:
+async def command(
+    environ: Mapping[str, str], *words: str, cwd: Path
+) -> tuple[int | None, str, str]:
     """Exit code, standard output and standard error of `repo-guardian WORDS`."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
