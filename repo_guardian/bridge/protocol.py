@@ -53,15 +53,18 @@ def child_environment(given: Mapping[str, str]) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BridgeLimits:
-    """What the public side accepts: bytes, connections at a time, seconds."""
+    """What the public side accepts: bytes, connections at a time, seconds.
+
+    github.com gives up on an answer after 10 s, Enterprise Server after 30 s: nothing may take longer.
+    """
 
     max_body_bytes: int = 25 * 1024 * 1024
     max_header_bytes: int = 64 * 1024
     max_connections: int = 256
-    read_header_timeout_s: float = 10.0
+    read_header_timeout_s: float = 5.0
     read_timeout_s: float = 30.0
     write_timeout_s: float = 30.0
-    idle_timeout_s: float = 120.0
+    idle_timeout_s: float = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,8 +26,8 @@ from repo_guardian.webhooks.routing import event_label
 
 log = structlog.get_logger()
 
-#: GitHub gives up after 10 s; what has not arrived by then is of no use.
-BODY_TIMEOUT_S = 10.0
+#: github.com gives up after 10 s, Enterprise Server after 30 s; later than that nobody listens.
+BODY_TIMEOUT_S = 30.0
 _RETRY_AFTER_S = 5
 
 
