@@ -59,10 +59,10 @@ def test_start_document_is_one_line_with_every_field_of_the_protocol() -> None:
             "max_body_bytes": 26214400,
             "max_header_bytes": 65536,
             "max_connections": 256,
-            "read_header_timeout_s": 10.0,
+            "read_header_timeout_s": 5.0,
             "read_timeout_s": 30.0,
             "write_timeout_s": 30.0,
-            "idle_timeout_s": 120.0,
+            "idle_timeout_s": 60.0,
         },
     }
     assert expected == json.loads(line)
