@@ -14,7 +14,13 @@ import aiohttp
 import structlog
 from aiohttp import web
 
-from repo_guardian.funnel import PublicPath, bridge_config, bridge_environment, funnel
+from repo_guardian.funnel import (
+    PublicPath,
+    bridge_config,
+    bridge_environment,
+    check_state_dir,
+    funnel,
+)
 from repo_guardian.github.auth import AppCredentials
 from repo_guardian.github.client import GitHub
 from repo_guardian.github.model import Target
@@ -77,6 +83,7 @@ async def running(settings: Settings, environ: Mapping[str, str]) -> AsyncIterat
     bridge = None
     if settings.tailscale_funnel:
         bridge = bridge_config(settings, app_socket, grace_s=grace_s * _FUNNEL_SHARE)
+        check_state_dir(bridge.state_dir)
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(aiohttp.ClientSession())
         reconciler = compose_reconciler(settings, session, metrics)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -136,6 +138,24 @@ def bridge_config(settings: Settings, app_socket: Path, *, grace_s: float) -> Br
         log_level=settings.log_level,
         shutdown_grace_s=grace_s - _CLOSE_S - _TERMINATE_S,
     )
+
+
+def check_state_dir(path: Path) -> None:
+    """Find out before anything starts whether the helper can keep its keys there.
+
+    Raises:
+        GuardianError: STATE_DIR_UNWRITABLE.
+    """
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as refused:
+        raise GuardianError(
+            "STATE_DIR_UNWRITABLE",
+            f"the Tailscale state folder {path} cannot be written: {refused.strerror}",
+            hint=f"chown {os.getuid()} {path}, or set TS_STATE_DIR to a folder that uid {os.getuid()} may write",
+        ) from refused
 
 
 def bridge_environment(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
