@@ -79,7 +79,7 @@ func TestStartDocumentArrives(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := fmt.Sprint(c.Hostname, c.Tags, c.Port, c.Restarts, c.LogLevel, c.Grace, c.Limits.MaxBody, c.Limits.IdleTimeout, c.WebhookPath)
-	want := fmt.Sprint("repo-guardian", []string{"tag:guardian"}, 443, 3, slog.LevelInfo, 10*time.Second, 26214400, 120*time.Second, "/webhooks/github")
+	want := fmt.Sprint("repo-guardian", []string{"tag:guardian"}, 443, 3, slog.LevelInfo, 10*time.Second, 26214400, 60*time.Second, "/webhooks/github")
 	if want != got {
 		t.Errorf("want %s\ngot  %s", want, got)
 	}

@@ -3,12 +3,12 @@
     the child ended                                    →
     ───────────────────────────────────────────────────────────────────────────
     after we asked it to stop, however                 Done
-    with 0, asked by somebody else (SIGTERM, drain)    Done
     with 2, and its last line carries a code           GiveUp, in its own words
-    anyhow else: a crash, a signal, our watchdog       Restart, later each time
+    anyhow else: a crash, a signal, our watchdog,
+    or a stop that we did not ask for                  Restart, later each time
 
-A 0 that we did not ask for is not undone: a service manager that stops the whole process group reaches the
-child first, and a restart would race with our own end.
+A service manager that stops the whole process group may reach the child first: our own stop then comes
+within the backoff and ends the wait, so nothing is started in vain.
 
 Go ends a panic with exit code 2 as well, which is why the code alone is not believed: a panic's last line is
 a stack trace and carries no code.
@@ -22,7 +22,6 @@ from typing import Final
 from repo_guardian.bridge.protocol import LogLine
 from repo_guardian.errors import GuardianError
 
-EXIT_ASKED_TO_STOP: Final = 0
 EXIT_REFUSED: Final = 2
 
 FIRST_BACKOFF_S: Final = 0.5
@@ -82,7 +81,7 @@ def decide(
         jitter: a random number from 0 to 1, so that many parents do not restart at once.
         first_backoff_s: seconds to wait after the first crash.
     """
-    if wanted_stop or ending.exit_code == EXIT_ASKED_TO_STOP:
+    if wanted_stop:
         return Done()
     if ending.exit_code == EXIT_REFUSED and ending.last_line and ending.last_line.code:
         return GiveUp(_own_words(ending.last_line))

@@ -284,19 +284,7 @@ class Supervisor:
         )
 
     def _finish(self) -> None:
-        if self._stop_wanted.is_set():
-            self._publish(_own_status(BridgeState.STOPPED, restarts=self._restarts))
-            return
-        log.warning("bridge.stopped_unasked")
-        self._publish(
-            _own_status(
-                BridgeState.STOPPED,
-                restarts=self._restarts,
-                code="BRIDGE_STOPPED",
-                message="somebody else asked the bridge to stop",
-                hint="Restart repo-guardian to have it back.",
-            )
-        )
+        self._publish(_own_status(BridgeState.STOPPED, restarts=self._restarts))
 
     def _give_up(self, error: GuardianError) -> None:
         log.error("bridge.given_up", code=error.code, reason=error.message, hint=error.hint)

@@ -42,7 +42,7 @@ def ending(exit_code: int | None, last_line: LogLine | None = CHATTER) -> Ending
         (ending(1), True, Done()),
         (ending(2, REFUSAL), True, Done()),
         (ending(-signal.SIGKILL), True, Done()),
-        (ending(0), False, Done()),
+        (ending(0), False, Restart(0.5)),
         (ending(1), False, Restart(0.5)),
         (ending(2), False, Restart(0.5)),
         (ending(2, None), False, Restart(0.5)),
