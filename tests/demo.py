@@ -128,7 +128,10 @@ async def _keep(github: SimulatedGitHub, folder: Path, url: str) -> None:
 
     async def obey(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         order = (await reader.readline()).decode().split()
-        answer = await _carry_out(github, order)
+        try:
+            answer = await _carry_out(github, order)
+        except (KeyError, ValueError) as refused:
+            answer = f"the simulated GitHub refuses: {refused}"
         writer.write(answer.encode() + b"\n")
         await writer.drain()
         writer.close()
