@@ -168,3 +168,18 @@ async def test_without_a_funnel_there_is_no_child_and_no_helper_is_needed(world:
         await world.github.create_repository("acme/widgets", files=README)
         await guardian.logged("delivery.recorded", source="local")
         assert [] == helper_pids(guardian.process.pid)
+
+
+async def test_no_secret_is_logged_or_handed_on_even_at_debug_level(world: World) -> None:
+    """Neither by us nor by the helper, nor in its arguments and environment."""
+    async with world.serving(LOG_LEVEL="debug") as (guardian, _):
+        await world.github.create_repository("acme/widgets", files=README)
+        await guardian.logged("repository.reconciled", outcome="pull_opened")
+        [helper] = helper_pids(guardian.process.pid)
+        handed_on = [Path(f"/proc/{helper}/{name}").read_bytes() for name in ("cmdline", "environ")]
+        await guardian.stop()
+    said = b"".join(handed_on).decode() + "\n".join(str(line) for line in guardian.lines)
+    assert "backend.said" in said  # the helper's own debug lines are among them
+    key_line = world.github.private_key_pem.splitlines()[1]
+    for secret in (world.github.webhook_secret, "tskey-auth-local", key_line, "ghs_"):
+        assert secret not in said
