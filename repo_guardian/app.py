@@ -23,6 +23,7 @@ from repo_guardian.funnel import (
 )
 from repo_guardian.github.auth import AppCredentials
 from repo_guardian.github.client import GitHub
+from repo_guardian.github.inventory import list_repositories
 from repo_guardian.github.model import Target
 from repo_guardian.health import Health
 from repo_guardian.listeners import bind_tcp, bind_unix, error_middleware, serving
@@ -34,11 +35,12 @@ from repo_guardian.rules.model import State
 from repo_guardian.settings import Address, Settings
 from repo_guardian.store.engine import SqliteEngine
 from repo_guardian.store.inbox import Inbox
-from repo_guardian.store.schema import WorkItem
+from repo_guardian.store.schema import RepositoryRef, WorkItem
 from repo_guardian.store.work import WorkQueue
 from repo_guardian.webhooks.delivery import MAX_BODY_BYTES
 from repo_guardian.webhooks.endpoint import WebhookEndpoint
 from repo_guardian.worker.pool import LEASE, Pool
+from repo_guardian.worker.schedule import schedule
 
 log = structlog.get_logger()
 
@@ -86,7 +88,8 @@ async def running(settings: Settings, environ: Mapping[str, str]) -> AsyncIterat
         check_state_dir(bridge.state_dir)
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(aiohttp.ClientSession())
-        reconciler = compose_reconciler(settings, session, metrics)
+        github = compose_github(settings, session, metrics)
+        reconciler = compose_reconciler(settings, github)
         listen = stack.enter_context(bind_tcp(settings.listen_addr, "LISTEN_ADDR"))
         operations = stack.enter_context(bind_tcp(settings.metrics_addr, "METRICS_ADDR"))
         engine = SqliteEngine(settings.data_dir, room=settings.queue_size)
@@ -122,21 +125,24 @@ async def running(settings: Settings, environ: Mapping[str, str]) -> AsyncIterat
             await stack.enter_async_context(
                 funnel(bridge, settings.tsnet_bridge_bin, environment, public, metrics)
             )
+        await stack.enter_async_context(
+            schedule(
+                queue, lambda: _all_repositories(github), settings.schedule_interval, pool.wake
+            )
+        )
         stack.callback(health.stop)
         app = App(_address(listen), _address(operations), public)
         log.info("app.started", listen=str(app.listen), metrics=str(app.metrics))
         yield app
 
 
-def compose_reconciler(
-    settings: Settings, session: aiohttp.ClientSession, metrics: Metrics
-) -> Reconciler:
-    """Make the use case: GitHub's client, the policy, and what to do with a plan.
+def compose_github(settings: Settings, session: aiohttp.ClientSession, metrics: Metrics) -> GitHub:
+    """Make GitHub's client.
 
     Raises:
-        GuardianError: PRIVATE_KEY_INVALID or POLICY_INVALID.
+        GuardianError: PRIVATE_KEY_INVALID.
     """
-    github = GitHub(
+    return GitHub(
         session,
         api_url=settings.github_api_url,
         credentials=AppCredentials(settings.github_app_id, settings.github_private_key),
@@ -145,12 +151,29 @@ def compose_reconciler(
         ).set(remaining),
         rate_limit_threshold=settings.rate_limit_threshold,
     )
+
+
+def compose_reconciler(settings: Settings, github: GitHub) -> Reconciler:
+    """Make the use case: GitHub, the policy, and what to do with a plan.
+
+    Raises:
+        GuardianError: POLICY_INVALID.
+    """
     policy = load_policy(
         settings.policy_file,
         template_dir=settings.template_dir,
         limits=Limits(skip_archived=settings.skip_archived, skip_forks=settings.skip_forks),
     )
     return Reconciler(github, policy, dry_run=settings.dry_run)
+
+
+async def _all_repositories(github: GitHub) -> AsyncIterator[list[RepositoryRef]]:
+    """What the schedule marks, in the store's words."""
+    async for page in list_repositories(github):
+        yield [
+            RepositoryRef(each.installation_id, each.repository_id, each.node_id, each.full_name)
+            for each in page
+        ]
 
 
 def _handler(reconciler: Reconciler, metrics: Metrics) -> Callable[[WorkItem], Awaitable[None]]:

@@ -12,12 +12,12 @@ import aiohttp
 import dotenv
 import structlog
 
-from repo_guardian.app import compose_reconciler, running
+from repo_guardian.app import compose_github, compose_reconciler, running
 from repo_guardian.errors import GuardianError
 from repo_guardian.log import configure_logging
 from repo_guardian.metrics import Metrics
 from repo_guardian.pulls.report import render
-from repo_guardian.settings import Settings, load_settings, not_supported_yet
+from repo_guardian.settings import Settings, load_settings
 
 log = structlog.get_logger()
 
@@ -34,8 +34,6 @@ def serve() -> None:
     settings = load_settings(environ, serving=True)
     os.umask(0o077)  # the database holds payloads: nobody else on the machine reads them
     configure_logging(settings.log_level, settings.log_format)
-    for name, why in not_supported_yet(environ).items():
-        log.warning("setting.without_effect", setting=name, reason=why)
     asyncio.run(_serve(settings, environ))
 
 
@@ -67,7 +65,8 @@ async def _serve(settings: Settings, environ: Mapping[str, str]) -> None:
 
 async def _examine(settings: Settings, full_name: str) -> str:
     async with aiohttp.ClientSession() as session:
-        reconciler = compose_reconciler(settings, session, Metrics())
+        github = compose_github(settings, session, Metrics())
+        reconciler = compose_reconciler(settings, github)
         return render(await reconciler.examine(full_name))
 
 

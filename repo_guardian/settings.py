@@ -26,10 +26,6 @@ from repo_guardian.errors import GuardianError
 ALIASES: Mapping[str, str] = {"TS_AUTH_KEY": "TS_AUTHKEY", "TS_LOGIN_SERVER": "TS_CONTROL_URL"}
 #: A setting that always named a file, from the Go program.
 FILE_ALIASES: Mapping[str, str] = {"GITHUB_PRIVATE_KEY_PATH": "GITHUB_PRIVATE_KEY"}
-#: Settings of the Go program that this version does not act on yet: said aloud at the start.
-NOT_YET: Mapping[str, str] = {
-    "SCHEDULE_INTERVAL": "the periodic reconcile of all repositories is not in this version yet",
-}
 GITHUB_ACTION_REFUSED = (
     "the mode github-action cannot work: a workflow's GITHUB_TOKEN has no permission to write custom"
     " properties; unset CUSTOM_PROPERTIES_MODE"
@@ -114,6 +110,8 @@ class Settings(BaseModel):
     """How many repositories are worked on at once."""
     queue_size: int = Field(1000, ge=1, le=1_000_000)
     """How many deliveries may wait for the disk; one more is answered 503."""
+    schedule_interval: _Duration = Field(timedelta(hours=168), ge=timedelta(minutes=1))
+    """How often all repositories are looked at, webhook or not; also at every start."""
     skip_forks: bool = True
     """Leave forks alone."""
     skip_archived: bool = True
@@ -244,11 +242,6 @@ def load_settings(environ: Mapping[str, str], *, serving: bool) -> Settings:
         f"{len(problems)} setting{'s' if len(problems) > 1 else ''} must be mended:{lines}",
         hint="each NAME can also be given as NAME_FILE=/path; the table of settings is in README.md",
     )
-
-
-def not_supported_yet(environ: Mapping[str, str]) -> dict[str, str]:
-    """Settings that are set and that this version does not act on, each with the reason."""
-    return {name: why for name, why in NOT_YET.items() if environ.get(name)}
 
 
 def _read(environ: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:

@@ -36,15 +36,12 @@ var allStates = []string{
 	stateReady, stateDegraded, stateDraining, stateStopped, stateFailed,
 }
 
-// writeStatus adds what the status document knows.
+// writeStatus adds what the status document knows. Restarts and the certificate
+// are the parent's metrics: they must be there while we are not.
 func (x *exposition) writeStatus(doc status) {
 	x.family("state", "gauge", "1 for the present state, 0 for the others.")
 	for _, state := range allStates {
 		x.sample("state", "state", state, truth(state == doc.State))
-	}
-	x.one("restarts_total", "counter", "How often the parent has restarted the bridge.", float64(doc.Restarts))
-	if doc.Cert.NotAfter != nil {
-		x.one("cert_not_after_timestamp_seconds", "gauge", "When the served certificate ends.", unix(*doc.Cert.NotAfter))
 	}
 	if doc.Node.KeyExpiry != nil {
 		x.one("node_key_expiry_timestamp_seconds", "gauge", "When the node key expires.", unix(*doc.Node.KeyExpiry))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import aiohttp
 
@@ -15,6 +15,13 @@ from repo_guardian.github.transport import RateLimitCallback, Transport
 _WRONG_ADDRESS: Final = (
     "check GITHUB_API_URL (https://HOST/api/v3 for Enterprise Server) and GITHUB_APP_ID"
 )
+
+
+class Installations(NamedTuple):
+    """One page of installations: how many GitHub listed, and the ids of those not suspended."""
+
+    listed: int
+    active: tuple[int, ...]
 
 
 class GitHub:
@@ -85,6 +92,13 @@ class GitHub:
             hint = "install it: the App's page on GitHub, Install App"
             raise GitHubError(errors.NOT_FOUND, message, status=404, hint=hint) from None
         return int(answer["id"])
+
+    async def installations(self, *, page: int, per_page: int) -> Installations:
+        """Return one page of the accounts where the App is installed."""
+        path = f"/app/installations?per_page={per_page}&page={page}"
+        listed = await self._transport.call("GET", path)
+        active = [int(each["id"]) for each in listed if not each.get("suspended_at")]
+        return Installations(len(listed), tuple(active))
 
     def installation(self, installation_id: int) -> InstallationClient:
         """Return the client of one installation, always the same one: it holds token and pace."""

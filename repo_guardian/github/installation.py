@@ -117,14 +117,22 @@ class InstallationClient(Transport):
             raise RetryLater(message, retry_after_s=max(1.0, left_s))
         return answer
 
+    async def repositories(self, *, page: int, per_page: int) -> list[Target]:
+        """Return one page of the repositories that the installation reaches."""
+        path = f"/installation/repositories?per_page={per_page}&page={page}"
+        answer = await self.call("GET", path)
+        return [self._target(each) for each in answer["repositories"]]
+
     async def target_of(self, full_name: str) -> Target:
         """Look up a repository by its name, old names included."""
-        answer = await self.call("GET", f"/repos/{full_name}")
+        return self._target(await self.call("GET", f"/repos/{full_name}"))
+
+    def _target(self, repository: Mapping[str, Any]) -> Target:
         return Target(
             installation_id=self.installation_id,
-            repository_id=int(answer["id"]),
-            node_id=str(answer["node_id"]),
-            full_name=str(answer["full_name"]),
+            repository_id=int(repository["id"]),
+            node_id=str(repository["node_id"]),
+            full_name=str(repository["full_name"]),
         )
 
     async def branch_head(self, full_name: str, branch: str) -> str:

@@ -12,7 +12,6 @@ class Source(StrEnum):
 
     FUNNEL = "funnel"  #: through the public address
     LOCAL = "local"  #: on LISTEN_ADDR
-    RECOVERED = "recovered"  #: pulled from GitHub's own delivery log
 
 
 class Disposition(StrEnum):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -141,3 +142,24 @@ async def test_a_port_in_use_and_a_folder_in_use_are_told_apart(
                 assert 2 == await second.process.wait()
                 lines = await second.all_lines()
             assert str(lines[0]["event"]).startswith(f"error: {code}: ")
+
+
+async def test_repositories_that_no_webhook_told_of_are_found_at_the_start(
+    github: SimulatedGitHub, tmp_path: Path
+) -> None:
+    """More than one page of them; a suspended installation is passed over."""
+    for number in range(103):
+        await github.create_repository(
+            f"acme/r{number:03}", files={"CODEOWNERS": "* @a\n"}, deliver=False
+        )
+    github.add_organization("asleep")
+    await github.create_repository("asleep/r", files={"README.md": "x\n"}, deliver=False)
+    installation = github.world.installation_of(github.world.accounts["asleep"])
+    assert installation is not None
+    installation.suspended_at = datetime.now(UTC)
+    environment = {**guardian_environment(github, tmp_path / "data"), "DRY_RUN": "true"}
+    async with Guardian.start(environment) as guardian:
+        assert 103 == (await guardian.logged("schedule.marked"))["repositories"]
+        line = await guardian.logged("plan.made")
+        assert [".github/dependabot.yml"] == line["files"]
+        assert not [each for each in guardian.lines if each.get("repository") == "asleep/r"]

@@ -28,7 +28,8 @@ def shown_default(value: object) -> str:
         case bool():
             return f"`{str(value).lower()}`"
         case timedelta():
-            return f"`{value.total_seconds():.0f}s`"
+            seconds = int(value.total_seconds())
+            return f"`{seconds // 3600}h`" if seconds % 3600 == 0 else f"`{seconds}s`"
         case _:
             return f"`{value}`"
 

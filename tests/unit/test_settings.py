@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from repo_guardian.errors import GuardianError
-from repo_guardian.settings import Address, Settings, load_settings, not_supported_yet
+from repo_guardian.settings import Address, Settings, load_settings
 
 GOOD = {
     "GITHUB_APP_ID": "42",
@@ -39,6 +39,7 @@ def test_the_names_and_defaults_of_the_go_program_hold() -> None:
     assert (5, 1000) == (settings.worker_count, settings.queue_size)
     assert (True, True, False) == (settings.skip_forks, settings.skip_archived, settings.dry_run)
     assert 0.10 == settings.rate_limit_threshold
+    assert timedelta(hours=168) == settings.schedule_interval
 
 
 def test_a_value_can_be_read_from_a_file_by_either_name(tmp_path: Path) -> None:
@@ -124,9 +125,3 @@ def test_addresses_and_durations_are_read_as_go_writes_them() -> None:
     assert Address("::1", 0) == settings.listen_addr
     assert "127.0.0.1:0" == str(settings.metrics_addr)
     assert timedelta(seconds=90) == settings.shutdown_grace
-
-
-def test_a_setting_that_has_no_effect_yet_is_named() -> None:
-    """Nobody believes in a schedule that does not run."""
-    assert ["SCHEDULE_INTERVAL"] == list(not_supported_yet({"SCHEDULE_INTERVAL": "168h"}))
-    assert {} == not_supported_yet(GOOD)
