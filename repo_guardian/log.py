@@ -64,7 +64,7 @@ def configure_logging(
             foreign_pre_chain=shared,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                *_renderers(as_console=as_console),
+                *_renderers(as_console=as_console, colors=target.isatty()),
             ],
         )
     )
@@ -85,7 +85,7 @@ def calm_malformed_requests(record: logging.LogRecord) -> bool:
     return True
 
 
-def _renderers(*, as_console: bool) -> list[Processor]:
+def _renderers(*, as_console: bool, colors: bool) -> list[Processor]:
     if as_console:
-        return [structlog.dev.ConsoleRenderer()]
+        return [structlog.dev.ConsoleRenderer(colors=colors)]
     return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]

@@ -46,11 +46,18 @@ async def schedule(
         on_work: tells the worker to look.
     """
     running = asyncio.create_task(_keep(queue, list_repositories, interval, on_work))
+    running.add_done_callback(_say_why)
     try:
         yield
     finally:
         running.cancel()
         await asyncio.wait([running])
+
+
+def _say_why(ended: asyncio.Task[None]) -> None:
+    """A schedule that ends by itself has met a mistake of ours: nobody may miss that."""
+    if not ended.cancelled() and (error := ended.exception()) is not None:
+        log.error("schedule.died", exc_info=error)
 
 
 async def _keep(

@@ -72,3 +72,19 @@ async def test_the_next_round_comes_after_the_interval(engine: SqliteEngine) -> 
             await rounds.acquire()
     [item] = await queue.claim(datetime.now(UTC) + timedelta(hours=1), 10)
     assert item.generation >= 3
+
+
+async def test_a_mistake_of_ours_is_logged_with_its_traceback(engine: SqliteEngine) -> None:
+    """A background task never dies unheard."""
+    queue, failed = WorkQueue(engine, "me", lease=LEASE), asyncio.Event()
+
+    async def breaks() -> Pages:
+        failed.set()
+        raise ZeroDivisionError
+        yield []
+
+    with capture_logs() as lines:
+        async with schedule(queue, breaks, WEEK, lambda: None), asyncio.timeout(10):
+            await failed.wait()
+            await queue.counts()
+    assert ["schedule.died"] == [line["event"] for line in lines]
