@@ -5,7 +5,14 @@ Label values come from closed sets: never a repository, a GUID or anything a cal
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
 
 from repo_guardian.version import __version__
 
@@ -19,6 +26,8 @@ class Metrics:
     """The metrics of one running app."""
 
     def __init__(self) -> None:
+        # A second series for each counter, which nobody reads.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = registry = CollectorRegistry()
         build = Gauge(
             f"{_PREFIX}_build_info", "1, with the version.", ["version"], registry=registry
