@@ -46,8 +46,8 @@ log = structlog.get_logger()
 
 #: Health answers are quick; a probe that hangs must not hold up a stop.
 _OPERATIONS_GRACE_S = 1.0
-#: Shares of SHUTDOWN_GRACE, one after the other: the Funnel, the local listener, the worker.
-_FUNNEL_SHARE, _LISTENER_SHARE, _WORKER_SHARE = 0.45, 0.15, 0.4
+#: Shares of SHUTDOWN_GRACE, one after the other: the Funnel, two listeners, the worker.
+_FUNNEL_SHARE, _LISTENER_SHARE, _WORKER_SHARE = 0.45, 0.1, 0.35
 
 
 @dataclass(frozen=True, slots=True)

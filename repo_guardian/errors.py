@@ -16,11 +16,13 @@ HTTP_STATUS: Final[dict[str, int]] = {
     "NOT_FOUND": 404,
     "METHOD_NOT_ALLOWED": 405,
     "BODY_TIMEOUT": 408,
+    "BODY_ENCODED": 415,
     "BODY_TOO_LARGE": 413,
     "CONTENT_TYPE_UNSUPPORTED": 415,
     "PAYLOAD_INVALID": 422,
     "STORE_UNAVAILABLE": 503,
     "STORE_FULL": 503,
+    "TOO_MANY_BYTES": 503,
     "STOPPING": 503,
 }
 
@@ -39,6 +41,8 @@ SETTINGS_CODES: Final = frozenset(
         "BRIDGE_BINARY_NOT_EXECUTABLE",
     }
 )
+#: Somebody else's outage, or a setting that is being mended: waiting helps and costs no attempt.
+OUTAGE_CODES: Final = frozenset({"GITHUB_UNAVAILABLE", "GITHUB_UNAUTHORIZED"})
 EXIT_SETTINGS: Final = 2
 EXIT_FAILURE: Final = 1
 

@@ -39,8 +39,8 @@ def bind_tcp(address: Address, setting: str) -> socket.socket:
         return socket.create_server(
             (address.host, address.port), family=family, dualstack_ipv6=dual, backlog=_BACKLOG
         )
-    except OSError as refused:
-        if refused.errno == errno.EADDRINUSE:
+    except (OSError, TypeError, UnicodeError) as refused:
+        if isinstance(refused, OSError) and refused.errno == errno.EADDRINUSE:
             raise GuardianError(
                 "PORT_IN_USE",
                 f"{setting} {address} is in use by another process",
@@ -48,7 +48,7 @@ def bind_tcp(address: Address, setting: str) -> socket.socket:
             ) from refused
         raise GuardianError(
             "SETTINGS_INVALID",
-            f"{setting} {address} cannot be listened on: {os.strerror(refused.errno or 0)}",
+            f"{setting} {address} cannot be listened on: {refused}",
             hint="expected an address of this machine and a port this user may bind, such as :8080",
         ) from refused
 

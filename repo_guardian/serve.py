@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import resource
 import signal
 from collections.abc import Mapping
 
@@ -17,11 +18,12 @@ from repo_guardian.errors import GuardianError
 from repo_guardian.log import configure_logging
 from repo_guardian.metrics import Metrics
 from repo_guardian.pulls.report import render
-from repo_guardian.settings import Settings, load_settings
+from repo_guardian.settings import Settings, load_settings, without_given
 
 log = structlog.get_logger()
 
-_FULL_NAME = re.compile(r"[A-Za-z0-9-]+/[A-Za-z0-9._-]+")
+_OPEN_FILES = 65_536
+_FULL_NAME = re.compile(r"[A-Za-z0-9_-]+/(?!\.\.?$)[A-Za-z0-9._-]+")
 
 
 def serve() -> None:
@@ -32,6 +34,7 @@ def serve() -> None:
     """
     environ = _environment()
     settings = load_settings(environ, serving=True)
+    _raise_file_limit()
     os.umask(0o077)  # the database holds payloads: nobody else on the machine reads them
     configure_logging(settings.log_level, settings.log_format)
     asyncio.run(_serve(settings, environ))
@@ -50,6 +53,14 @@ def examine(full_name: str) -> str:
     settings = load_settings(_environment(), serving=False)
     configure_logging(settings.log_level, settings.log_format)
     return asyncio.run(_examine(settings, full_name))
+
+
+def _raise_file_limit() -> None:
+    """Take more than the usual 1,024 open files where we may: idle callers use them up."""
+    present, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if most == resource.RLIM_INFINITY else min(_OPEN_FILES, most)
+    if present < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 async def _serve(settings: Settings, environ: Mapping[str, str]) -> None:
@@ -72,7 +83,14 @@ async def _examine(settings: Settings, full_name: str) -> str:
 
 def _environment() -> dict[str, str]:
     """The process environment over what a `.env` file in the working folder says."""
-    from_file = {
-        name: value for name, value in dotenv.dotenv_values(".env").items() if value is not None
-    }
-    return {**from_file, **os.environ}
+    try:
+        found = dotenv.dotenv_values(".env")
+    except (OSError, UnicodeDecodeError) as unreadable:
+        raise GuardianError(
+            "SETTINGS_INVALID",
+            f"the file .env cannot be read: {unreadable}",
+            hint="make it readable UTF-8 text, or start in another folder",
+        ) from unreadable
+    # What the environment gives wins over the file, by whichever name.
+    from_file = {name: value for name, value in found.items() if value is not None}
+    return {**without_given(from_file, os.environ), **os.environ}

@@ -32,6 +32,7 @@ GITHUB_ACTION_REFUSED = (
 )
 
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_LONGEST_S = 8760 * 3600.0
 _DURATION = re.compile(r"(?:(?:\d+(?:\.\d+)?)(?:ms|s|m|h))+")
 _DNS_LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _TAG = re.compile(r"tag:[a-zA-Z][a-zA-Z0-9-]*")
@@ -65,7 +66,10 @@ def parse_duration(value: object) -> object:
     if not _DURATION.fullmatch(value):
         raise ValueError("expected a duration with units, such as 25s, 10m or 168h")
     parts = re.findall(r"(\d+(?:\.\d+)?)(ms|s|m|h)", value)
-    return timedelta(seconds=sum(float(number) * _UNITS_S[unit] for number, unit in parts))
+    seconds = sum(float(number) * _UNITS_S[unit] for number, unit in parts)
+    if seconds > _LONGEST_S:
+        raise ValueError("expected at most a year, 8760h")
+    return timedelta(seconds=seconds)
 
 
 def _split_commas(value: object) -> object:
@@ -158,6 +162,14 @@ class Settings(BaseModel):
             raise ValueError("custom properties are not in this version yet: unset it")
         return value
 
+    @field_validator("github_webhook_secret", "github_webhook_secret_previous")
+    @classmethod
+    def _not_blank(cls, value: SecretStr | None) -> SecretStr | None:
+        # An empty secret would let everybody sign: HMAC takes any key.
+        if value is not None and not value.get_secret_value().strip():
+            raise ValueError("it is empty; expected a secret, or the setting unset")
+        return value
+
     @field_validator("log_level", "log_format", mode="before")
     @classmethod
     def _lower(cls, value: object) -> object:
@@ -207,7 +219,12 @@ class Settings(BaseModel):
     def webhook_secrets(self) -> tuple[bytes, ...]:
         """The secrets a signature may be made with, the present one first."""
         both = (self.github_webhook_secret, self.github_webhook_secret_previous)
-        return tuple(secret.get_secret_value().encode() for secret in both if secret is not None)
+        # What the environment held that is not UTF-8 comes as surrogates: back to its bytes.
+        return tuple(
+            secret.get_secret_value().encode("utf-8", "surrogateescape")
+            for secret in both
+            if secret is not None
+        )
 
     @property
     def state_dir(self) -> Path:
@@ -226,7 +243,7 @@ def load_settings(environ: Mapping[str, str], *, serving: bool) -> Settings:
         GuardianError: SETTINGS_INVALID with every mistake, a line each.
     """
     values, problems = _read(environ)
-    if serving and not values.get("github_webhook_secret"):
+    if serving and "github_webhook_secret" not in values:
         missing = "is missing; expected the secret of the App's webhook"
         problems.setdefault("GITHUB_WEBHOOK_SECRET", missing)
     try:
@@ -242,6 +259,17 @@ def load_settings(environ: Mapping[str, str], *, serving: bool) -> Settings:
         f"{len(problems)} setting{'s' if len(problems) > 1 else ''} must be mended:{lines}",
         hint="each NAME can also be given as NAME_FILE=/path; the table of settings is in README.md",
     )
+
+
+def without_given(lower: Mapping[str, str], upper: Mapping[str, str]) -> dict[str, str]:
+    """Of `lower` what `upper` does not give by any name of the same setting."""
+    given = {
+        name
+        for field in Settings.model_fields
+        for name in _names(field.upper())
+        if any(upper.get(other) for other in _names(field.upper()))
+    }
+    return {name: value for name, value in lower.items() if name not in given}
 
 
 def _read(environ: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:

@@ -96,10 +96,10 @@ class SqliteEngine:
 
     async def close(self) -> None:
         """Finish what waits, then close the database and give the lock back."""
-        if self._thread is not None:
+        thread, self._thread = self._thread, None  # from here on nothing new is taken
+        if thread is not None:
             self._inbox.put(None)
-            await asyncio.to_thread(self._thread.join)
-            self._thread = None
+            await asyncio.to_thread(thread.join)
         if self._engine is not None:
             self._engine.dispose()
             self._engine = None

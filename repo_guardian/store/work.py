@@ -6,7 +6,7 @@ changes nothing, one that comes while it is worked on makes it run once more (`g
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -37,13 +37,21 @@ class WorkQueue:
         self._lease = lease
         self._mine = _C.lease_owner == owner
 
-    async def claim(self, now: datetime, limit: int) -> list[WorkItem]:
-        """Lease up to `limit` due items, the most urgent first, and count the attempt."""
+    async def claim(
+        self, now: datetime, limit: int, *, busy: Collection[WorkItem] = ()
+    ) -> list[WorkItem]:
+        """Lease up to `limit` due items, the most urgent first, and count the attempt.
+
+        Args:
+            busy: what this owner still works on: it is not claimed again, even when its lease has
+                run out (the clock jumped, or the store was away for long).
+        """
+        running = [item.repository.repository_id for item in busy]
         moment = now.timestamp()
         free = _C.leased_until.is_(None) | (_C.leased_until < moment)
         picked = (
             sa.select(_C.repository_id)
-            .where(_C.due_at <= moment, free)
+            .where(_C.due_at <= moment, free, _C.repository_id.not_in(running))
             .order_by(_C.priority, _C.due_at)
             .limit(limit)
         )
@@ -101,12 +109,22 @@ class WorkQueue:
         free = {"lease_owner": None, "leased_until": None, "attempts": _C.attempts - 1}
         return await self._update(sa.update(work).where(self._mine).values(free))
 
-    async def take_over(self) -> int:
+    async def take_over(self, max_attempts: int) -> int:
         """Free every lease at the start of the store's sole owner: who held them is dead.
 
-        The attempt stays counted, so that an item that kills the process ends as dead.
+        The attempt stays counted; an item that was under way in `max_attempts` of them dies here,
+        because it may be what kills the process.
         """
-        free = {"lease_owner": None, "leased_until": None}
+        worn_out = _C.attempts >= max_attempts
+        free = {
+            "lease_owner": None,
+            "leased_until": None,
+            "dead": worn_out | _C.dead,
+            "due_at": sa.case((worn_out, sa.null()), else_=_C.due_at),
+            "last_error": sa.case(
+                (worn_out, "the process died in every attempt"), else_=_C.last_error
+            ),
+        }
         return await self._update(sa.update(work).where(_C.lease_owner.is_not(None)).values(free))
 
     async def mark_dirty(
@@ -186,7 +204,8 @@ def _upsert() -> sqlite.Insert:
             "priority": sa.case(
                 (idle | (new.priority < _C.priority), new.priority), else_=_C.priority
             ),
-            "attempts": sa.case((_C.dead, 0), else_=_C.attempts),
+            # A new event is a new reason to try; what runs now keeps its count.
+            "attempts": sa.case((_C.lease_owner.is_(None), 0), else_=_C.attempts),
             "dead": sa.false(),
         },
     )

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from pydantic import ValidationError
+from pydantic_core import from_json
 
 from repo_guardian.errors import GuardianError
 from repo_guardian.store.schema import Delivery, Source
-from repo_guardian.webhooks.routing import Payload, route
+from repo_guardian.webhooks.routing import ROUTES, Payload, route
 
 #: GitHub never sends more: https://docs.github.com/en/webhooks/webhook-events-and-payloads#payload-cap
 MAX_BODY_BYTES = 25 * 1024 * 1024
@@ -40,8 +41,8 @@ def check_headers(headers: Mapping[str, str]) -> None:
     """Refuse what cannot be a delivery before its body is read.
 
     Raises:
-        GuardianError: HEADER_MISSING, HEADER_INVALID, CONTENT_TYPE_UNSUPPORTED, SIGNATURE_MISSING,
-            SIGNATURE_SHA1_ONLY or BODY_TOO_LARGE.
+        GuardianError: HEADER_MISSING, HEADER_INVALID, CONTENT_TYPE_UNSUPPORTED, BODY_ENCODED,
+            SIGNATURE_MISSING, SIGNATURE_SHA1_ONLY or BODY_TOO_LARGE.
     """
     for name, form in (("X-GitHub-Event", _EVENT), ("X-GitHub-Delivery", _GUID)):
         value = headers.get(name)
@@ -57,6 +58,10 @@ def check_headers(headers: Mapping[str, str]) -> None:
             "CONTENT_TYPE_UNSUPPORTED",
             "expected Content-Type application/json",
             hint="set the webhook's content type to application/json on the App's settings page",
+        )
+    if headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise GuardianError(
+            "BODY_ENCODED", "the body is compressed, which GitHub never does; expected it as it is"
         )
     length = headers.get("Content-Length", "")
     if length.isascii() and length.isdigit() and int(length) > MAX_BODY_BYTES:
@@ -79,8 +84,8 @@ def parse_delivery(raw: RawRequest, secrets: Sequence[bytes]) -> Delivery:
             "the signature does not fit the body and our secret",
             hint="GITHUB_WEBHOOK_SECRET must equal the webhook secret on the App's settings page",
         )
-    payload = _parse_payload(raw.body)
     event = raw.headers["X-GitHub-Event"]
+    payload = _parse_payload(raw.body, event)
     return Delivery(
         guid=raw.headers["X-GitHub-Delivery"],
         event=event,
@@ -124,12 +129,28 @@ def _unsigned(headers: Mapping[str, str]) -> GuardianError:
     )
 
 
-def _parse_payload(body: bytes) -> Payload:
+def _parse_payload(body: bytes, event: str) -> Payload:
+    """Read the envelope; of an event that means no work nothing but JSON is asked."""
     try:
-        return Payload.model_validate_json(body)
-    except ValidationError as invalid:
-        first = invalid.errors(include_url=False, include_input=False, include_context=False)[0]
-        if first["type"] == "json_invalid":
-            raise GuardianError("BODY_NOT_JSON", "the body is not JSON") from invalid
-        place = ".".join(str(part) for part in first["loc"]) or "the payload"
-        raise GuardianError("PAYLOAD_INVALID", f"{place}: {first['msg']}") from invalid
+        if event in ROUTES:
+            return Payload.model_validate_json(body)
+        return _payload_of_any_event(from_json(body))
+    except ValueError as not_json:
+        if not isinstance(not_json, ValidationError):
+            raise GuardianError("BODY_NOT_JSON", "the body is not JSON") from not_json
+        raise _invalid_payload(not_json) from not_json
+
+
+def _payload_of_any_event(document: object) -> Payload:
+    if not isinstance(document, dict):
+        raise GuardianError("PAYLOAD_INVALID", "the payload is not a JSON object")
+    action = document.get("action")
+    return Payload(action=action if isinstance(action, str) else None)
+
+
+def _invalid_payload(invalid: ValidationError) -> GuardianError:
+    first = invalid.errors(include_url=False, include_input=False, include_context=False)[0]
+    if first["type"] == "json_invalid":
+        return GuardianError("BODY_NOT_JSON", "the body is not JSON")
+    place = ".".join(str(part) for part in first["loc"]) or "the payload"
+    return GuardianError("PAYLOAD_INVALID", f"{place}: {first['msg']}")

@@ -17,11 +17,13 @@ from repo_guardian.errors import GuardianError
 from repo_guardian.metrics import Metrics
 from repo_guardian.store.schema import Delivery, Recorded, Source
 from repo_guardian.webhooks.delivery import (
+    MAX_BODY_BYTES,
     RawRequest,
     body_too_large,
     check_headers,
     parse_delivery,
 )
+from repo_guardian.webhooks.memory import BodyMemory, Portion
 from repo_guardian.webhooks.routing import event_label
 
 log = structlog.get_logger()
@@ -29,6 +31,8 @@ log = structlog.get_logger()
 #: github.com gives up after 10 s, Enterprise Server after 30 s; later than that nobody listens.
 BODY_TIMEOUT_S = 30.0
 _RETRY_AFTER_S = 5
+#: What all bodies together may take: whoever has no secret must not fill our memory.
+MEMORY_BYTES = 4 * MAX_BODY_BYTES
 
 
 class Records(Protocol):
@@ -56,27 +60,30 @@ class WebhookEndpoint:
         self._secrets = tuple(secrets)
         self._metrics = metrics
         self._on_work = on_work
+        self._memory = BodyMemory(MEMORY_BYTES)
 
     async def handle(self, request: web.Request) -> web.Response:
         """Answer one POST: 202 when durable, else an error with code, message and hint."""
         started = time.perf_counter()
+        client = client_address(request)  # asked now: a caller that hangs up has none any more
         received_at = datetime.now(UTC)
         source = Source.FUNNEL if _came_by_funnel(request) else Source.LOCAL
         try:
             check_headers(request.headers)
-            body = await _read(request)
-            raw = RawRequest(request.headers, body, received_at, source)
-            delivery = parse_delivery(raw, self._secrets)
-            self._metrics.webhooks_received.labels(event_label(delivery.event)).inc()
-            recorded = await self._inbox.record(delivery)
+            with self._memory.portion() as portion:
+                body = await _read(request, portion)
+                raw = RawRequest(request.headers, body, received_at, source)
+                delivery = parse_delivery(raw, self._secrets)
+                self._metrics.webhooks_received.labels(event_label(delivery.event)).inc()
+                recorded = await self._inbox.record(delivery)
         except GuardianError as error:
-            return self._refuse(request, error)
+            return self._refuse(request, error, client)
         finally:
             self._metrics.answer_seconds.observe(time.perf_counter() - started)
-        return self._accept(request, delivery, recorded, time.perf_counter() - started)
+        return self._accept(delivery, recorded, client, time.perf_counter() - started)
 
     def _accept(
-        self, request: web.Request, delivery: Delivery, recorded: Recorded, took_s: float
+        self, delivery: Delivery, recorded: Recorded, client: str, took_s: float
     ) -> web.Response:
         self._metrics.deliveries.labels(event_label(delivery.event), recorded.value).inc()
         event = f"delivery.{recorded.value}"
@@ -88,21 +95,21 @@ class WebhookEndpoint:
             repositories=[ref.full_name for ref in delivery.repositories[:3]],
             repository_count=len(delivery.repositories),
             source=delivery.source.value,
-            client=client_address(request),
+            client=client,
             took_ms=round(took_s * 1000, 1),
         )
         if delivery.repositories:
             self._on_work()
         return web.json_response({"guid": delivery.guid, "status": recorded.value}, status=202)
 
-    def _refuse(self, request: web.Request, error: GuardianError) -> web.Response:
+    def _refuse(self, request: web.Request, error: GuardianError, client: str) -> web.Response:
         self._metrics.rejected.labels(error.code).inc()
         log.warning(
             "delivery.rejected",
             code=error.code,
             reason=error.message,
             guid=request.headers.get("X-GitHub-Delivery", "")[:64],
-            client=client_address(request),
+            client=client,
         )
         body = {"code": error.code, "message": error.message, "hint": error.hint}
         response = web.json_response(body, status=error.http_status)
@@ -135,12 +142,15 @@ def _came_by_funnel(request: web.Request) -> bool:
     return connection is not None and connection.family == socket.AF_UNIX
 
 
-async def _read(request: web.Request) -> bytes:
+async def _read(request: web.Request, portion: Portion) -> bytes:
+    body = bytearray()
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):
-            return await request.read()
-    except web.HTTPRequestEntityTooLarge as too_large:
-        raise body_too_large() from too_large
+            async for chunk in request.content.iter_any():
+                body += chunk
+                if len(body) > MAX_BODY_BYTES:
+                    raise body_too_large()
+                portion.grow(len(body))
     except TimeoutError as slow:
         raise GuardianError(
             "BODY_TIMEOUT", f"the body did not arrive within {BODY_TIMEOUT_S:.0f} s"
@@ -148,3 +158,4 @@ async def _read(request: web.Request) -> bytes:
     except (OSError, web.RequestPayloadError, aiohttp.ClientPayloadError) as broken:
         # The answer reaches nobody when the caller is gone; the log line and the count do.
         raise GuardianError("BODY_INCOMPLETE", f"the body broke off: {broken}") from broken
+    return bytes(body)

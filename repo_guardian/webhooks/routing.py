@@ -4,24 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from repo_guardian.errors import GuardianError
 from repo_guardian.store.schema import RepositoryRef
+
+#: GitHub's numbers fit into 63 bits, and so must ours: the database has no more.
+Id = Annotated[int, Field(ge=1, lt=2**63)]
 
 
 class InstallationPayload(BaseModel):
     """`installation` of a payload."""
 
-    id: int
+    id: Id
 
 
 class RepositoryPayload(BaseModel):
     """`repository` of a payload, as far as we need it."""
 
-    id: int
+    id: Id
     node_id: str
     full_name: str
     default_branch: str = ""

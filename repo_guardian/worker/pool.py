@@ -11,10 +11,10 @@ from typing import Self
 
 import structlog
 
-from repo_guardian.errors import GuardianError, RetryLater
+from repo_guardian.errors import OUTAGE_CODES, GuardianError, RetryLater
 from repo_guardian.store.schema import WorkItem
 from repo_guardian.store.work import WorkQueue
-from repo_guardian.worker.backoff import GiveUp, after_failure
+from repo_guardian.worker.backoff import MAX_ATTEMPTS, GiveUp, after_failure
 
 log = structlog.get_logger()
 
@@ -29,6 +29,12 @@ _EXTEND_EVERY_S = LEASE.total_seconds() / 3
 _LONGEST_SLEEP_S = 30.0
 #: How long to leave a store alone that has just failed.
 _STORE_FAILED_S = 1.0
+
+
+def _say_why(ended: asyncio.Task[None]) -> None:
+    """A loop that ends by itself has met a mistake of ours; /healthz asks for a restart then."""
+    if not ended.cancelled() and (error := ended.exception()) is not None:
+        log.error("worker.died", exc_info=error)
 
 
 def _now() -> datetime:
@@ -59,20 +65,27 @@ class Pool:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
-        if freed := await self._queue.take_over():
+        if freed := await self._queue.take_over(MAX_ATTEMPTS):
             log.info("work.taken_over", items=freed)
         self._tasks = [asyncio.create_task(self._lease()), asyncio.create_task(self._extend())]
+        for task in self._tasks:
+            task.add_done_callback(_say_why)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self._stopping = True
         self.wake()
         leasing, extending = self._tasks
-        await leasing
+        await asyncio.wait(
+            [leasing]
+        )  # not awaited itself: what runs must end well, however it died
         await self._finish_running()
         extending.cancel()
-        if handed_back := await self._queue.hand_back():
-            log.info("work.handed_back", items=handed_back)
+        try:
+            if handed_back := await self._queue.hand_back():
+                log.info("work.handed_back", items=handed_back)
+        except GuardianError as error:  # the next start takes them over
+            log.error("work.hand_back_failed", code=error.code, reason=error.message)
 
     def wake(self) -> None:
         """Look for due items now."""
@@ -89,7 +102,8 @@ class Pool:
             pause_s = _LONGEST_SLEEP_S
             try:
                 if free := self._size - len(self._running):
-                    for item in await self._queue.claim(_now(), free):
+                    busy = list(self._running.values())
+                    for item in await self._queue.claim(_now(), free, busy=busy):
                         self._start(item)
                     pause_s = await self._until_next()
             except GuardianError as error:  # the store; it heals by itself when the cause goes
@@ -151,13 +165,17 @@ class Pool:
         self._on_error(item, code)
         told = f"{error}" if isinstance(error, GuardianError) else traceback.format_exc(limit=20)
         jitter = random.random()  # noqa: S311 - spreads retries, guards nothing
-        decision = after_failure(item.attempt, jitter=jitter, retry_after_s=retry_after_s)
+        outage = code in OUTAGE_CODES
+        decision = after_failure(
+            item.attempt, jitter=jitter, retry_after_s=retry_after_s, outage=outage
+        )
         if isinstance(decision, GiveUp):
             log.error("work.died", code=code, error=told)
             await self._queue.bury(item, _now(), told)
             return
         due_at = _now() + timedelta(seconds=decision.after_s)
-        log.warning("work.retried", code=code, error=told, due_at=due_at.isoformat())
+        hint = error.hint if isinstance(error, GuardianError) else ""
+        log.warning("work.retried", code=code, error=told, hint=hint, due_at=due_at.isoformat())
         await self._queue.retry_at(item, due_at, told, counted=decision.counted)
 
     async def _finish_running(self) -> None:

@@ -46,18 +46,11 @@ async def schedule(
         on_work: tells the worker to look.
     """
     running = asyncio.create_task(_keep(queue, list_repositories, interval, on_work))
-    running.add_done_callback(_say_why)
     try:
         yield
     finally:
         running.cancel()
         await asyncio.wait([running])
-
-
-def _say_why(ended: asyncio.Task[None]) -> None:
-    """A schedule that ends by itself has met a mistake of ours: nobody may miss that."""
-    if not ended.cancelled() and (error := ended.exception()) is not None:
-        log.error("schedule.died", exc_info=error)
 
 
 async def _keep(
@@ -75,7 +68,11 @@ async def _keep(
             log.warning("schedule.postponed", code=limit.code, after_s=pause_s)
         except GuardianError as error:
             pause_s = _AGAIN_S
-            log.error("schedule.failed", code=error.code, reason=error.message, after_s=pause_s)
+            said = {"code": error.code, "reason": error.message, "hint": error.hint}
+            log.error("schedule.failed", **said, after_s=pause_s)
+        except Exception:  # a mistake of ours must not end the schedule for ever
+            pause_s = _AGAIN_S
+            log.exception("schedule.failed", code="INTERNAL_ERROR", after_s=pause_s)
         await asyncio.sleep(pause_s)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from repo_guardian.errors import GuardianError
-from repo_guardian.settings import Address, Settings, load_settings
+from repo_guardian.settings import Address, Settings, load_settings, without_given
 
 GOOD = {
     "GITHUB_APP_ID": "42",
@@ -125,3 +125,28 @@ def test_addresses_and_durations_are_read_as_go_writes_them() -> None:
     assert Address("::1", 0) == settings.listen_addr
     assert "127.0.0.1:0" == str(settings.metrics_addr)
     assert timedelta(seconds=90) == settings.shutdown_grace
+
+
+@pytest.mark.parametrize("name", ["GITHUB_WEBHOOK_SECRET", "GITHUB_WEBHOOK_SECRET_PREVIOUS"])
+@pytest.mark.parametrize("text", ["", "\n", "  \n"])
+def test_an_empty_secret_file_is_a_mistake_and_never_a_secret(
+    tmp_path: Path, name: str, text: str
+) -> None:
+    """With an empty key everybody could sign."""
+    (tmp_path / "secret").write_text(text)
+    environ = {**GOOD, f"{name}_FILE": str(tmp_path / "secret")}
+    environ.pop(name, None)
+    assert f"\n  {name} is wrong: it is empty" in problems_of(environ)
+
+
+def test_a_duration_that_no_clock_can_hold_is_a_mistake() -> None:
+    """One sentence, no OverflowError."""
+    report = problems_of({**GOOD, "SCHEDULE_INTERVAL": "999999999999999h"})
+    assert "SCHEDULE_INTERVAL is wrong: expected at most a year" in report
+
+
+def test_the_environment_wins_over_a_file_by_whichever_name() -> None:
+    """A key in `.env` by file and another one in the environment are no conflict."""
+    lower = {"GITHUB_PRIVATE_KEY_FILE": "/old", "TS_AUTH_KEY": "x", "GITHUB_APP_ID": "1"}
+    upper = {"GITHUB_PRIVATE_KEY": "new", "TS_AUTHKEY": "y"}
+    assert {"GITHUB_APP_ID": "1"} == without_given(lower, upper)

@@ -162,3 +162,33 @@ async def test_a_full_disk_refuses_and_the_store_heals_by_itself(engine: SqliteE
     await allow(1_000_000)
     assert Recorded.IGNORED is await inbox.record(big)
     assert len(acknowledged) + 1 == await count(engine)
+
+
+async def test_when_sqlite_rolls_the_transaction_back_by_itself_nobody_is_told_202(
+    engine: SqliteEngine,
+) -> None:
+    """As it does on a full disk or an I/O error: those who had their turn before lose theirs too."""
+    inbox = Inbox(engine)
+    await inbox.record(delivery("guid-0000"))
+
+    def roll_back(connection: sa.Connection) -> None:
+        connection.exec_driver_sql("INSERT OR ROLLBACK INTO deliveries SELECT * FROM deliveries")
+
+    results = await asyncio.gather(
+        inbox.record(delivery("guid-0001")),
+        engine.transact(roll_back),
+        inbox.record(delivery("guid-0002")),
+        return_exceptions=True,
+    )
+    acknowledged = [each for each in results if not isinstance(each, BaseException)]
+    assert 1 + len(acknowledged) == await count(engine)
+    assert isinstance(results[0], GuardianError)
+    assert Recorded.IGNORED is await inbox.record(delivery("guid-0003"))
+
+
+async def test_a_closed_store_refuses_at_once(engine: SqliteEngine) -> None:
+    """Nobody waits for ever."""
+    await engine.close()
+    with pytest.raises(GuardianError) as refused:
+        await count(engine)
+    assert "STORE_UNAVAILABLE" == refused.value.code

@@ -132,7 +132,7 @@ async def test_leases_of_a_dead_process_are_taken_over_at_once(engine: SqliteEng
     await Inbox(engine).record(delivery("guid-0001", repository()))
     await claim_one(queue_of(engine, "killed"))
     heir = queue_of(engine, "heir")
-    assert 1 == await heir.take_over()
+    assert 1 == await heir.take_over(8)
     assert 2 == (await claim_one(heir)).attempt
 
 
@@ -169,3 +169,36 @@ async def test_thousands_of_repositories_are_marked_in_one_go(engine: SqliteEngi
     many = [repository(n, f"acme/r{n}") for n in range(7000)]
     await queue.mark_dirty(many, due_at=datetime.now(UTC), priority=Priority.SCHEDULE)
     assert 7000 == (await queue.counts()).due
+
+
+async def test_what_still_runs_is_not_claimed_again_when_its_lease_has_run_out(
+    engine: SqliteEngine,
+) -> None:
+    """The clock may jump: a repository is never worked on twice at once."""
+    await Inbox(engine).record(delivery("guid-0001", repository()))
+    queue = queue_of(engine)
+    item = await claim_one(queue)
+    late = NOON + 2 * LEASE
+    assert [] == await queue.claim(late, 10, busy=[item])
+    assert 1 == len(await queue.claim(late, 10))
+
+
+async def test_an_item_that_kills_the_process_every_time_ends_as_dead(
+    engine: SqliteEngine,
+) -> None:
+    """The eighth start buries it instead of dying with it."""
+    await Inbox(engine).record(delivery("guid-0001", repository()))
+    queue = queue_of(engine)
+    for attempt in range(1, 9):
+        assert attempt == (await claim_one(queue)).attempt
+        await queue.take_over(8)
+    assert WorkCounts(idle=0, due=0, leased=0, dead=1) == await queue.counts()
+
+
+async def test_a_new_event_gives_all_attempts_back(engine: SqliteEngine) -> None:
+    """Seven failures of last week are no reason to give up on today's event."""
+    inbox, queue = Inbox(engine), queue_of(engine)
+    await inbox.record(delivery("guid-0001", repository()))
+    await queue.retry_at(await claim_one(queue), NOON + timedelta(hours=1), "boom")
+    await inbox.record(delivery("guid-0002", repository()))
+    assert 1 == (await claim_one(queue)).attempt

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from repo_guardian.errors import GuardianError, RetryLater
 from repo_guardian.store.engine import SqliteEngine
@@ -147,3 +147,19 @@ async def test_an_error_a_person_can_act_on_keeps_its_code(engine: SqliteEngine)
         await told.wait()
     assert ["GITHUB_FORBIDDEN"] == codes
     assert 1 == (await queue.counts()).due
+
+
+async def test_an_outage_of_github_costs_no_attempt(engine: SqliteEngine) -> None:
+    """The item waits for the next look, its first try still to come."""
+    told = asyncio.Event()
+
+    async def handler(_: WorkItem) -> None:
+        told.set()
+        raise GuardianError("GITHUB_UNAVAILABLE", "502")
+
+    async with pool_of(engine, handler) as (pool, queue, _), asyncio.timeout(5):
+        await Inbox(engine).record(delivery("guid-0001", repository()))
+        pool.wake()
+        await told.wait()
+    [item] = await queue.claim(datetime.now(UTC) + timedelta(minutes=2), 1)
+    assert 1 == item.attempt

@@ -74,8 +74,10 @@ async def test_the_next_round_comes_after_the_interval(engine: SqliteEngine) -> 
     assert item.generation >= 3
 
 
-async def test_a_mistake_of_ours_is_logged_with_its_traceback(engine: SqliteEngine) -> None:
-    """A background task never dies unheard."""
+async def test_a_mistake_of_ours_is_logged_and_the_schedule_lives_on(
+    engine: SqliteEngine,
+) -> None:
+    """A background task never dies unheard, and an odd answer of GitHub does not end it."""
     queue, failed = WorkQueue(engine, "me", lease=LEASE), asyncio.Event()
 
     async def breaks() -> Pages:
@@ -87,4 +89,5 @@ async def test_a_mistake_of_ours_is_logged_with_its_traceback(engine: SqliteEngi
         async with schedule(queue, breaks, WEEK, lambda: None), asyncio.timeout(10):
             await failed.wait()
             await queue.counts()
-    assert ["schedule.died"] == [line["event"] for line in lines]
+    assert [("schedule.failed", "INTERNAL_ERROR")] == [(x["event"], x["code"]) for x in lines]
+    assert 300.0 == lines[0]["after_s"]

@@ -65,6 +65,7 @@ def test_without_a_secret_nothing_verifies() -> None:
         ("HEADER_INVALID", {"X-GitHub-Delivery": "x" * 65}),
         ("CONTENT_TYPE_UNSUPPORTED", {"Content-Type": "application/x-www-form-urlencoded"}),
         ("CONTENT_TYPE_UNSUPPORTED", {"Content-Type": ""}),
+        ("BODY_ENCODED", {"Content-Encoding": "gzip"}),
         ("BODY_TOO_LARGE", {"Content-Length": str(MAX_BODY_BYTES + 1)}),
     ],
 )
@@ -103,6 +104,8 @@ def test_a_body_that_is_not_json_is_refused(body: bytes) -> None:
         body_of(payload(repository={"id": 1})),
         body_of(payload(repository=None) | {"repository": None}),
         body_of(payload(installation=None)),
+        body_of(payload(installation={"id": 2**63})),
+        body_of(payload(installation={"id": 0})),
     ],
 )
 def test_a_payload_that_lacks_what_its_event_always_has_is_refused(body: bytes) -> None:
@@ -136,3 +139,9 @@ def test_an_unknown_event_is_a_delivery_that_means_no_work() -> None:
     """New events of GitHub are kept and ignored."""
     got = parse(body_of({"anything": 1}), event="meteor_shower")
     assert Disposition.IGNORED is got.disposition
+
+
+@pytest.mark.parametrize("document", [{"repositories": ["a/b"], "ref": {}}, {"action": 7}])
+def test_an_unknown_event_may_have_fields_of_any_type(document: dict[str, object]) -> None:
+    """Nothing but a JSON object is asked of what means no work."""
+    assert Disposition.IGNORED is parse(body_of(document), event="meteor_shower").disposition
