@@ -106,6 +106,7 @@ func (i *issuer) run(ctx context.Context, domain string, report func(certReport)
 	// A minimum, even a tiny one, keeps the backend from asking the CA about a
 	// renewal before it hands out the cached certificate.
 	inARow, least := 0, time.Second
+	pace := renewalPace{first: i.firstWait}
 	for ctx.Err() == nil {
 		r := i.attempt(ctx, domain, least)
 		if ctx.Err() != nil {
@@ -115,7 +116,7 @@ func (i *issuer) run(ctx context.Context, domain string, report func(certReport)
 		if r.err == nil {
 			inARow, least = 0, r.cert.lifetime()/3
 			i.current.Store(r.cert)
-			next = r.cert.renewAt().Add(rand.N(r.cert.lifetime()/50 + 1))
+			next = pace.next(r.cert, time.Now())
 			i.log.Info("cert.loaded", "domain", domain, "not_after", r.cert.notAfter(), "renew_at", next)
 		} else {
 			inARow++
@@ -127,6 +128,24 @@ func (i *issuer) run(ctx context.Context, domain string, report func(certReport)
 		report(r)
 		sleepUntil(ctx, next)
 	}
+}
+
+// renewalPace says when to renew, and keeps a CA whose certificates come in
+// their last third, or close to it, from being asked in a loop.
+type renewalPace struct {
+	first  time.Duration
+	loaded bool // the first one may be an old one of the disk, to be renewed at once
+	early  int  // how many in a row were to be renewed before first was over
+}
+
+func (p *renewalPace) next(c *servedCert, now time.Time) time.Time {
+	at := c.renewAt().Add(rand.N(c.lifetime()/50 + 1))
+	if !p.loaded || at.After(now.Add(p.first)) {
+		p.loaded, p.early = true, 0
+		return at
+	}
+	p.early++
+	return now.Add(backoff(p.first, p.early))
 }
 
 // backoff is first, then ten times as long for each failure, at most a hundred
@@ -194,7 +213,7 @@ func (i *issuer) tlsConfig() *tls.Config {
 		NextProtos: []string{"http/1.1"},
 		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 			have := i.current.Load()
-			if have == nil || strings.TrimSuffix(hello.ServerName, ".") != have.domain {
+			if have == nil || !strings.EqualFold(strings.TrimSuffix(hello.ServerName, "."), have.domain) {
 				return nil, nil
 			}
 			return have.pair, nil

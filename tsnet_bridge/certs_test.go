@@ -46,6 +46,24 @@ func TestRenewalBeginsWithTheLastThird(t *testing.T) {
 	}
 }
 
+// A new certificate that is to be renewed at once is not: the CA would be asked in a loop.
+func TestRenewalsKeepTheirDistance(t *testing.T) {
+	pair, _ := newCertificate(t, ownName) // an hour old, two to go
+	c, pace := &servedCert{ownName, pair}, renewalPace{first: time.Minute}
+	late := pair.Leaf.NotAfter.Add(-time.Minute)
+	if at := pace.next(c, late); at.After(late) {
+		t.Error("an old one of the disk is not renewed at once")
+	}
+	for _, least := range []time.Duration{time.Minute, 10 * time.Minute} {
+		if at := pace.next(c, late); at.Before(late.Add(least)) {
+			t.Errorf("want %v at least, got %v", least, at.Sub(late))
+		}
+	}
+	if at := pace.next(c, pair.Leaf.NotBefore); at.Before(c.renewAt()) || pace.early != 0 {
+		t.Error(at, pace.early)
+	}
+}
+
 // A validation by the CA that we did not ask for is not answered.
 func TestUnknownValidationIsNotAnswered(t *testing.T) {
 	i := &issuer{tap: &backendTap{}, log: quiet()}

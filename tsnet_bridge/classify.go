@@ -27,6 +27,7 @@ type signals struct {
 	// What was asked for.
 	Hostname   string
 	KeyKept    bool // an auth key is at hand that this login has not used
+	KeyDropped bool // a key that was kept back was refused: it is not offered any more
 	ForeignURL bool // a control server that is neither Tailscale's nor the tests'
 
 	// What the backend said.
@@ -65,7 +66,7 @@ type rule func(signals) (verdict, bool)
 
 // rules are asked in this order; the first that knows decides.
 var rules = []rule{
-	startRefused, loggingRequired, keyRejected, controlAway, approvalNeeded, loginNeeded, notRunning,
+	startRefused, loggingRequired, keyRejected, approvalNeeded, controlAway, loginNeeded, notRunning,
 	nameConflict, funnelRefused, certMissing, notListening, gone, pathBroken, certOver,
 }
 
@@ -140,7 +141,7 @@ func loggingRequired(s signals) (verdict, bool) {
 
 func keyRejected(s signals) (verdict, bool) {
 	for _, text := range []string{s.ErrMessage, s.Health[healthLogin]} {
-		if _, reason, found := strings.Cut(text, "invalid key: "); found {
+		if _, reason, found := strings.Cut(text, "invalid key: "); found && !s.KeyDropped {
 			return verdict{stateFailed, codeAuthKeyRejected, "control refused the auth key: " + reason,
 				"make a new auth key at https://login.tailscale.com/admin/settings/keys and set TS_AUTHKEY"}, true
 		}
@@ -153,7 +154,8 @@ func keyRejected(s signals) (verdict, bool) {
 }
 
 func controlAway(s signals) (verdict, bool) {
-	if s.Backend == ipn.Running {
+	// A login address is an answer: what was said before it is over.
+	if s.Backend == ipn.Running || s.BrowseURL != "" && !s.KeyKept {
 		return verdict{}, false
 	}
 	text := s.Health[healthLogin]
@@ -218,9 +220,19 @@ func notRunning(s signals) (verdict, bool) {
 	return verdict{State: stateStarting, Message: "connecting to the tailnet"}, true
 }
 
+// given is the name that the node has.
+func (s signals) given() string {
+	name, _, _ := strings.Cut(s.DNSName, ".")
+	return name
+}
+
 func nameConflict(s signals) (verdict, bool) {
-	given, _, _ := strings.Cut(s.DNSName, ".")
-	return verdict{stateFailed, codeNameConflict,
+	given := s.given()
+	state := stateFailed
+	if !s.CertNotAfter.IsZero() {
+		state = stateDegraded // renamed while it served: it may get its name back
+	}
+	return verdict{state, codeNameConflict,
 		fmt.Sprintf("control named this node %q, wanted was %q: the public address would be another one", given, s.Hostname),
 		fmt.Sprintf("remove the other node %q at https://login.tailscale.com/admin/machines and rename this one, or set TS_HOSTNAME=%s", s.Hostname, given),
 	}, given != s.Hostname

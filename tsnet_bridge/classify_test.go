@@ -65,6 +65,16 @@ var verdicts = []struct {
 	{"a login is wanted and a key was kept back", fresh(func(s *signals) { s.BrowseURL, s.KeyKept = "https://x", true }), stateAuthenticating, "", ""},
 	{"another refusal", fresh(func(s *signals) { s.ErrMessage = "your account is frozen" }), stateAuthenticating, codeLoginFailed, "your account is frozen"},
 	{"register 429", fresh(func(s *signals) { s.ErrMessage = "node registration rate limited; will retry after 7s" }), stateAuthenticating, codeControlUnreachable, "after 7s"},
+	{"register 429, then a login address", fresh(func(s *signals) {
+		s.ErrMessage, s.BrowseURL = "node registration rate limited; will retry after 7s", "https://x"
+	}), stateAuthenticating, codeNeedsLogin, "https://x"},
+	{"register 429, then approval wanted", fresh(func(s *signals) {
+		s.Backend, s.ErrMessage = ipn.NeedsMachineAuth, "node registration rate limited; will retry after 7s"
+	}), stateAwaitingApproval, codeNeedsApproval, ""},
+	{"stale key dropped", serving(func(s *signals) {
+		s.Backend, s.KeyExpiry, s.KeyDropped = ipn.NeedsLogin, noon.Add(-time.Second), true
+		s.Health = map[string]string{healthLogin: loggedOut + noKey}
+	}), stateAuthenticating, codeNodeExpired, ""},
 	{"register 500", fresh(func(s *signals) {
 		s.Health = map[string]string{healthLogin: loggedOut + "register request: http 500: fault"}
 	}), stateAuthenticating, codeControlUnreachable, "http 500"},
@@ -89,6 +99,7 @@ var verdicts = []struct {
 	{"connecting again", serving(func(s *signals) { s.Backend = ipn.Starting }), stateDegraded, "", ""},
 
 	{"another name", running(func(s *signals) { s.DNSName = "guard-1.tail-box.ts.net" }), stateFailed, codeNameConflict, "TS_HOSTNAME=guard-1"},
+	{"another name while serving", serving(func(s *signals) { s.DNSName = "guard-1.tail-box.ts.net" }), stateDegraded, codeNameConflict, ""},
 	{"HTTPS off", running(func(s *signals) { s.AccessError = noHTTPS }), stateAwaitingFunnel, codeHTTPSDisabled, "admin/dns"},
 	{"HTTPS half on", running(func(s *signals) { s.CertDomains = nil }), stateAwaitingFunnel, codeHTTPSDisabled, ""},
 	{"HTTPS half on, said by ListenFunnel", running(func(s *signals) { s.CertNotAfter, s.ListenError = noon.Add(1), noCertName }), stateAwaitingFunnel, codeHTTPSDisabled, ""},

@@ -15,6 +15,8 @@ import (
 const (
 	heartbeatEvery = 5 * time.Second
 	controlTimeout = 5 * time.Second
+	// maxSocketPatience ends before the parent takes a silent child for hung.
+	maxSocketPatience = 15 * time.Second
 )
 
 // control serves the parent, and anyone with curl --unix-socket, on our socket.
@@ -29,8 +31,12 @@ type control struct {
 
 // openControl listens on the socket. It takes the place of a stale socket and
 // of nothing else.
-func openControl(path string, b *board, metrics func() string, drain func()) (*control, error) {
-	if err := clearSocket(path); err != nil {
+// A predecessor that still serves it, to end its requests, gets until patience
+// ends; when ctx ends before, the error is that of ctx.
+func openControl(
+	ctx context.Context, path string, patience time.Duration, b *board, metrics func() string, drain func(),
+) (*control, error) {
+	if err := waitForSocket(ctx, path, patience); err != nil {
 		return nil, err
 	}
 	ln, err := net.Listen("unix", path)
@@ -50,6 +56,26 @@ func openControl(path string, b *board, metrics func() string, drain func()) (*c
 	return c, nil
 }
 
+// waitForSocket clears the path as soon as nobody serves it.
+func waitForSocket(ctx context.Context, path string, patience time.Duration) error {
+	for end := time.Now().Add(patience); ; {
+		err := clearSocket(path)
+		if !errors.Is(err, errServed) {
+			return err
+		}
+		if time.Now().After(end) {
+			return &fault{codeSocketInUse, path + " " + err.Error(), "stop the other repo-guardian, or give this one its own DATA_DIR"}
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+var errServed = errors.New("is served by another process")
+
 // clearSocket removes a socket that nobody listens on.
 func clearSocket(path string) error {
 	inUse := func(why, hint string) error { return &fault{codeSocketInUse, path + " " + why, hint} }
@@ -65,7 +91,7 @@ func clearSocket(path string) error {
 	conn, err := net.DialTimeout("unix", path, time.Second)
 	if err == nil {
 		conn.Close()
-		return inUse("is served by another process", "stop the other repo-guardian, or give this one its own DATA_DIR")
+		return errServed
 	}
 	if !errors.Is(err, syscall.ECONNREFUSED) {
 		return inUse("cannot be checked: "+err.Error(), "remove it when no repo-guardian is running")

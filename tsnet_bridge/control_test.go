@@ -35,7 +35,7 @@ func openTestControl(t *testing.T) *controlled {
 	c := &controlled{path: filepath.Join(shortDir(t), "c.sock"), drained: make(chan struct{}, 1)}
 	c.client = overSocket(c.path)
 	var err error
-	c.control, err = openControl(c.path, newBoard(config{}, newRedactor()), func() string { return "m 1\n" }, func() { c.drained <- struct{}{} })
+	c.control, err = openControl(t.Context(), c.path, 0, newBoard(config{}, newRedactor()), func() string { return "m 1\n" }, func() { c.drained <- struct{}{} })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,7 +150,7 @@ func TestStaleSocketIsReplaced(t *testing.T) {
 	}
 	ln.(*net.UnixListener).SetUnlinkOnClose(false)
 	ln.Close()
-	c, err := openControl(path, newBoard(config{}, newRedactor()), nil, nil)
+	c, err := openControl(t.Context(), path, 0, newBoard(config{}, newRedactor()), nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -168,7 +168,7 @@ func TestForeignPathIsLeftAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, path := range []string{c.path, file} {
-		_, err := openControl(path, c.board, nil, nil)
+		_, err := openControl(t.Context(), path, 0, c.board, nil, nil)
 		var f *fault
 		if !errors.As(err, &f) || codeSocketInUse != f.Code || f.Hint == "" {
 			t.Errorf("%s: %v", path, err)
@@ -182,9 +182,32 @@ func TestForeignPathIsLeftAlone(t *testing.T) {
 
 // A folder that is not there is named.
 func TestMissingSocketFolderIsNamed(t *testing.T) {
-	_, err := openControl("/nowhere/c.sock", nil, nil, nil)
+	_, err := openControl(t.Context(), "/nowhere/c.sock", 0, nil, nil, nil)
 	var f *fault
 	if !errors.As(err, &f) || codeConfigInvalid != f.Code || !strings.Contains(f.Message, "control_socket") {
+		t.Error(err)
+	}
+}
+
+// A predecessor that ends in time leaves its socket to us; a stop ends the wait.
+func TestPredecessorGetsPatience(t *testing.T) {
+	path := filepath.Join(shortDir(t), "c.sock")
+	before, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stopped, stop := context.WithCancel(t.Context())
+	stop()
+	if err := waitForSocket(stopped, path, time.Minute); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	go func() {
+		if c, err := before.Accept(); err == nil { // we were asked whether we are there
+			c.Close()
+		}
+		before.Close()
+	}()
+	if err := waitForSocket(t.Context(), path, 5*time.Second); err != nil {
 		t.Error(err)
 	}
 }

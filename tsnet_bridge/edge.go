@@ -12,12 +12,16 @@ import (
 	"net/netip"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"tailscale.com/ipn"
 )
 
 // retryAfter is what a caller is told when we are full or the parent is away.
 const retryAfter = "5"
+
+// answerTimeout is what an answer of ours gets after the request's own time.
+const answerTimeout = 5 * time.Second
 
 // outcome is how a request at the edge ended; a label of the metrics.
 type outcome int
@@ -138,23 +142,21 @@ func (e *edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	path, _, _ := strings.Cut(r.RequestURI, "?")
 	switch from, _ := r.Context().Value(callerKey{}).(caller); {
 	case path != e.cfg.WebhookPath || r.Method != http.MethodPost:
-		e.answer(w, r, outcomeNotFound, http.StatusNotFound)
+		e.answer(w, outcomeNotFound, http.StatusNotFound)
 	case from.extra:
-		e.answer(w, r, outcomeBusy, http.StatusServiceUnavailable)
+		e.answer(w, outcomeBusy, http.StatusServiceUnavailable)
 	case r.ContentLength > e.cfg.Limits.MaxBody:
-		e.answer(w, r, outcomeTooLarge, http.StatusRequestEntityTooLarge)
+		e.answer(w, outcomeTooLarge, http.StatusRequestEntityTooLarge)
 	default:
 		e.forward(w, r)
 	}
 }
 
-// answer ends a request here. What has a body or is one too many is not worth
-// keeping the connection: the server would have to read the body first.
-func (e *edge) answer(w http.ResponseWriter, r *http.Request, o outcome, code int) {
+// answer ends a request here, and its connection: an idle one of a scanner would
+// take the place of a caller, and the server would have to read a body first.
+func (e *edge) answer(w http.ResponseWriter, o outcome, code int) {
 	e.requests[o].Add(1)
-	if r.ContentLength != 0 || code == http.StatusServiceUnavailable {
-		w.Header().Set("Connection", "close")
-	}
+	w.Header().Set("Connection", "close")
 	if code == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", retryAfter)
 	}
@@ -167,6 +169,14 @@ func (e *edge) forward(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), e.cfg.Limits.WriteTimeout*9/10)
 	defer cancel()
 	body := &watchedBody{ReadCloser: http.MaxBytesReader(w, r.Body, e.cfg.Limits.MaxBody)}
+	// The transport waits for a read of the body to end before it gives up.
+	unwatch := context.AfterFunc(ctx, func() {
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) && body.waiting.Load() {
+			body.late.Store(true)
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now())
+		}
+	})
+	defer unwatch()
 	r = r.WithContext(context.WithValue(ctx, bodyKey{}, body))
 	r.Body = body
 	e.proxy.ServeHTTP(w, r)
@@ -178,11 +188,15 @@ type bodyKey struct{}
 // or replaces that error on its way.
 type watchedBody struct {
 	io.ReadCloser
-	err atomic.Pointer[error]
+	err     atomic.Pointer[error]
+	waiting atomic.Bool // for the caller, not for the parent
+	late    atomic.Bool // it was still waiting when the time was over
 }
 
 // Read reads on and keeps the first error that is not the end.
 func (b *watchedBody) Read(p []byte) (int, error) {
+	b.waiting.Store(true)
+	defer b.waiting.Store(false)
 	n, err := b.ReadCloser.Read(p)
 	if err != nil && !errors.Is(err, io.EOF) {
 		b.err.CompareAndSwap(nil, &err)
@@ -212,16 +226,21 @@ func (e *edge) answered(res *http.Response) error {
 // caller's, or the parent's.
 func (e *edge) failed(w http.ResponseWriter, r *http.Request, err error) {
 	var broken error
+	slow := false
 	if body, ok := r.Context().Value(bodyKey{}).(*watchedBody); ok {
+		slow = body.late.Load()
 		broken = body.failed()
 	}
+	// The answer gets its own time: the caller's may be over, and a TLS record
+	// that is cut off is noise.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTimeout))
 	_, tooLarge := errors.AsType[*http.MaxBytesError](broken)
 	late, isNet := errors.AsType[net.Error](broken)
 	switch {
 	case tooLarge:
-		e.answer(w, r, outcomeTooLarge, http.StatusRequestEntityTooLarge)
-	case isNet && late.Timeout():
-		e.answer(w, r, outcomeTimeout, http.StatusRequestTimeout)
+		e.answer(w, outcomeTooLarge, http.StatusRequestEntityTooLarge)
+	case slow, isNet && late.Timeout():
+		e.answer(w, outcomeTimeout, http.StatusRequestTimeout)
 	case broken != nil, errors.Is(r.Context().Err(), context.Canceled):
 		e.requests[outcomeAborted].Add(1)
 		panic(http.ErrAbortHandler) // nobody is there to read an answer
@@ -231,7 +250,7 @@ func (e *edge) failed(w http.ResponseWriter, r *http.Request, err error) {
 		if e.parentAway.CompareAndSwap(false, true) {
 			e.log.Warn("edge.parent_lost", "error", err.Error())
 		}
-		e.answer(w, r, outcomeUnavailable, http.StatusServiceUnavailable)
+		e.answer(w, outcomeUnavailable, http.StatusServiceUnavailable)
 	}
 }
 

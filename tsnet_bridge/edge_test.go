@@ -273,7 +273,7 @@ func TestEverythingElseIsNotFound(t *testing.T) {
 	for _, line := range lines {
 		res := s.say(t, line+" HTTP/1.1\r\nHost: "+ownName+"\r\n\r\n")
 		body, _ := io.ReadAll(io.LimitReader(res.Body, 1))
-		if res.StatusCode != 404 || len(body) != 0 || res.ContentLength > 0 {
+		if res.StatusCode != 404 || !res.Close || len(body) != 0 || res.ContentLength > 0 {
 			t.Errorf("%s: %d %q", line, res.StatusCode, body)
 		}
 	}
@@ -347,6 +347,16 @@ func TestSlowAndAbortedBodies(t *testing.T) {
 	s.counted(t, outcomeAborted, 1)
 }
 
+// A body that is still on its way when our time is over is the caller's fault, not the parent's.
+func TestBodyThatOutlastsTheForwardIsTooSlow(t *testing.T) {
+	s := open443(t, func(c *config) { c.Limits.ReadTimeout = time.Minute })
+	res := s.say(t, "POST /webhooks/github HTTP/1.1\r\nHost: "+ownName+"\r\nContent-Length: 10\r\n\r\nabc")
+	if res.StatusCode != 408 || !res.Close || s.parentAway.Load() {
+		t.Error(res.StatusCode, res.Close, s.parentAway.Load())
+	}
+	s.counted(t, outcomeTimeout, 1)
+}
+
 // A header that does not end, and one that is too large, cost one connection for a short time.
 func TestSlowAndLargeHeadersAreClosed(t *testing.T) {
 	s := open443(t, nil)
@@ -393,6 +403,11 @@ func TestConnectionsOverTheLimitGetTheirAnswer(t *testing.T) {
 // Only our own name is served, with TLS 1.2 at least and HTTP/1.1 only.
 func TestOnlyOwnNameIsServed(t *testing.T) {
 	s := open443(t, nil)
+	if conn, err := tls.Dial("tcp", s.addr, &tls.Config{ServerName: strings.ToUpper(ownName), RootCAs: s.roots}); err != nil {
+		t.Error(err)
+	} else {
+		conn.Close()
+	}
 	for _, name := range []string{"other.tail-box.ts.net", ""} {
 		_, err := tls.Dial("tcp", s.addr, &tls.Config{ServerName: name, InsecureSkipVerify: true})
 		if err == nil || !strings.Contains(err.Error(), "unrecognized name") {

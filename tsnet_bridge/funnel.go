@@ -58,10 +58,19 @@ func (n *node) endSession(grace time.Duration) {
 	if s == nil {
 		return
 	}
+	n.unlisten(s)
+	n.finishRequests(grace)
+	n.closeServer(s)
+}
+
+// unlisten stops taking connections.
+func (n *node) unlisten(s *session) {
 	if s.ln != nil && !bounded(unlistenTimeout, func() { s.ln.Close() }) {
 		n.log.Warn("funnel.close_timed_out")
 	}
-	n.finishRequests(grace)
+}
+
+func (n *node) closeServer(s *session) {
 	s.cancel()
 	// Close must not run beside or after a Start that did not succeed.
 	if s.lc != nil && !bounded(closeTimeout, func() { s.srv.Close() }) {

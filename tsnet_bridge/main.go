@@ -64,13 +64,17 @@ func run(stdin io.Reader, stderr io.Writer) int {
 
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
-	control, err := openControl(cfg.ControlSocket, board, node.metrics, stop)
-	if err != nil {
+	go stopAtEndOf(input, stop)
+	go stopAtSignal(ctx, stop)
+	patience := min(cfg.Grace+lockPatience, maxSocketPatience)
+	control, err := openControl(ctx, cfg.ControlSocket, patience, board, node.metrics, stop)
+	switch {
+	case errors.Is(err, context.Canceled):
+		return exitStopped
+	case err != nil:
 		return refuse(log, err)
 	}
 	log.Info("bridge.started", "pid", os.Getpid(), "versions", board.current().Versions)
-	go stopAtEndOf(input, stop)
-	go stopAtSignal(ctx, stop)
 	node.run(ctx)
 	control.close()
 	return exitStopped

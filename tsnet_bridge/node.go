@@ -47,6 +47,8 @@ type node struct {
 	session *session
 	ips     []string
 	failed  bool
+	// keyDropped is set for good when a key that was kept back is refused.
+	keyDropped bool
 }
 
 func newNode(cfg config, log *slog.Logger, b *board, e *edge) *node {
@@ -113,11 +115,20 @@ func (n *node) step() {
 		return
 	}
 	n.seen.Now, n.seen.OfflineFor = time.Now(), 0
-	n.seen.KeyKept = n.cfg.AuthKey != "" && !s.keyGiven
+	n.seen.KeyKept, n.seen.KeyDropped = n.cfg.AuthKey != "" && !s.keyGiven && !n.keyDropped, n.keyDropped
 	if !s.offlineSince.IsZero() {
 		n.seen.OfflineFor = time.Since(s.offlineSince)
 	}
 	v := classify(n.seen)
+	if v.Code == codeAuthKeyRejected && s.keyOffered {
+		n.dropKey(s)
+		return
+	}
+	if why := n.outlived(); why != "" {
+		n.log.Warn("node.restarted", "why", why)
+		n.restart(false)
+		return
+	}
 	n.publish(v)
 	switch {
 	case v.State == stateFailed:
@@ -149,14 +160,38 @@ func (n *node) login(s *session) {
 	}
 	n.log.Info("node.login_asked", "with_key", useKey)
 	if useKey && isOAuth(n.cfg.AuthKey) {
+		s.keyOffered = true
 		n.restart(true) // only tsnet's start turns the secret into a key
 		return
 	}
-	s.keyGiven = s.keyGiven || useKey
+	s.keyGiven, s.keyOffered = s.keyGiven || useKey, useKey
+	key := secret("")
+	if useKey {
+		key = n.cfg.AuthKey
+	}
+	n.askLogin(s, useKey, key)
+}
+
+// dropKey forgets a key that was kept back and proved stale: the node was good
+// without it, so that a person can still log it in, or extend its own key.
+func (n *node) dropKey(s *session) {
+	n.log.Warn("node.key_dropped", "error", n.seen.ErrMessage)
+	n.keyDropped, s.keyOffered = true, false
+	if isOAuth(n.cfg.AuthKey) {
+		n.restart(false)
+		return
+	}
+	delete(n.seen.Health, healthLogin)
+	n.askLogin(s, true, "")
+}
+
+// askLogin asks control for a login; setKey first replaces the key that the
+// backend offers to it.
+func (n *node) askLogin(s *session, setKey bool, key secret) {
 	n.seen.BrowseURL, n.seen.ErrMessage = "", ""
 	go func() {
-		if useKey {
-			if err := s.lc.Start(s.ctx, ipn.Options{AuthKey: string(n.cfg.AuthKey)}); err != nil {
+		if setKey {
+			if err := s.lc.Start(s.ctx, ipn.Options{AuthKey: string(key)}); err != nil {
 				n.log.Warn("node.login_failed", "error", err.Error())
 			}
 		}
@@ -164,6 +199,22 @@ func (n *node) login(s *session) {
 			n.log.Warn("node.login_failed", "error", err.Error())
 		}
 	}()
+}
+
+// outlived says why this tsnet server can serve no longer, or nothing. Its
+// listener for the relays does not come back with the approval, and its Funnel
+// stays with the name that the tailnet had.
+func (n *node) outlived() string {
+	s := n.session
+	switch {
+	case n.seen.Backend != ipn.Running:
+		return ""
+	case s.unapproved:
+		return "the node was approved again"
+	case s.issuingFor != "" && len(n.seen.CertDomains) > 0 && n.seen.CertDomains[0] != s.issuingFor && n.seen.given() == n.cfg.Hostname:
+		return "the tailnet was renamed"
+	}
+	return ""
 }
 
 // serve goes from a running node to an open Funnel, as far as it can today.

@@ -181,3 +181,30 @@ func TestOfflineTimeCounts(t *testing.T) {
 		t.Error("online again and still counted")
 	}
 }
+
+// What a tsnet server cannot live through is told from what it can.
+func TestOutlivedServerIsNoticed(t *testing.T) {
+	n, _ := bareNode(t, func(c *config) { c.Hostname = "guard" })
+	n.hear(in(ipn.NeedsMachineAuth))
+	n.hear(in(ipn.Running))
+	n.read(n.session, member(ownName))
+	n.session.issuingFor = ownName
+	if why := n.outlived(); why != "" {
+		t.Error("the first approval:", why)
+	}
+	n.read(n.session, member("other.tail-box.ts.net"))
+	if why := n.outlived(); why != "" {
+		t.Error("another name of the node:", why)
+	}
+	n.read(n.session, member("guard.new-name.ts.net"))
+	if n.outlived() == "" {
+		t.Error("another name of the tailnet")
+	}
+	n.read(n.session, member(ownName))
+	n.hear(in(ipn.NeedsMachineAuth))
+	running := in(ipn.Running)
+	n.noticed(&running)
+	if n.outlived() == "" {
+		t.Error("the approval came back")
+	}
+}

@@ -11,6 +11,9 @@ import (
 
 const redacted = "[redacted]"
 
+// minSecret is the length from which a secret is looked for by its value.
+const minSecret = 8
+
 // tskeys matches every kind of Tailscale credential: auth keys, OAuth client
 // secrets, API tokens.
 var tskeys = regexp.MustCompile(`tskey-[A-Za-z0-9_-]+`)
@@ -36,8 +39,8 @@ type redactor struct{ known *strings.Replacer }
 func newRedactor(secrets ...string) redactor {
 	var pairs []string
 	for _, s := range secrets {
-		if s == "" {
-			continue
+		if len(s) < minSecret {
+			continue // no real key, and it would tear up every text it is part of
 		}
 		quoted, _ := json.Marshal(s) // a string always marshals
 		pairs = append(pairs, s, redacted, strings.Trim(string(quoted), `"`), redacted)

@@ -35,6 +35,9 @@ func TestTextsLoseTheirSecrets(t *testing.T) {
 			t.Errorf("%q became %q", text, got)
 		}
 	}
+	if got := newRedactor("e").text("here"); got != "here" {
+		t.Error(got)
+	}
 	if want := "nothing to hide"; want != r.text(want) {
 		t.Error("changed a harmless text")
 	}
@@ -43,9 +46,9 @@ func TestTextsLoseTheirSecrets(t *testing.T) {
 // A log line is JSON in the protocol's form and holds no secret, in whatever place.
 func TestLogLinesAreOfTheProtocolAndHoldNoSecret(t *testing.T) {
 	var out bytes.Buffer
-	log := newLogger(&out, slog.LevelDebug, newRedactor("hunter2"))
+	log := newLogger(&out, slog.LevelDebug, newRedactor("hunter22"))
 	log.Warn("bridge.tried "+aKey, "error", errors.New(aKey), "struct", struct{ K string }{aKey},
-		slog.Group("g", "password", "hunter2"), "took", 1500*time.Millisecond)
+		slog.Group("g", "password", "hunter22"), "took", 1500*time.Millisecond)
 	if strings.Contains(out.String(), "SECRET") || strings.Contains(out.String(), "hunter2") {
 		t.Fatal(out.String())
 	}

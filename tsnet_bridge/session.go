@@ -26,6 +26,8 @@ type session struct {
 
 	keyGiven     bool // the auth key was handed over and no login came of it yet
 	loginAsked   bool
+	keyOffered   bool // by login, when a node that was enrolled needed one
+	unapproved   bool // control took the approval back while the node ran
 	greeted      bool
 	issuingFor   string
 	opening      bool
@@ -124,14 +126,13 @@ func (n *node) started(s *session, err error) {
 	go n.watch(s)
 }
 
-// restart replaces the tsnet server within the process, before it has served.
+// restart replaces the tsnet server within the process; the edge stays.
 func (n *node) restart(withKey bool) {
-	s := n.session
-	s.cancel()
-	if s.lc != nil {
-		bounded(closeTimeout, func() { s.srv.Close() })
-	}
+	n.unlisten(n.session)
+	n.closeServer(n.session)
+	offered := withKey && n.session.keyOffered
 	n.begin(withKey)
+	n.session.keyOffered = offered
 }
 
 // watch posts what the bus says until the session ends.
@@ -172,6 +173,7 @@ func (n *node) noticed(said *ipn.Notify) {
 	}
 	if said.State != nil {
 		n.seen.Backend = *said.State
+		n.session.unapproved = n.session.unapproved || n.seen.WasRunning && *said.State == ipn.NeedsMachineAuth
 		if *said.State == ipn.Running {
 			n.seen.WasRunning, n.seen.ErrMessage, n.seen.BrowseURL = true, "", ""
 			n.session.greeted = false // a new login has a new key, which no peer knows

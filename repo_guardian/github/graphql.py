@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 _QUERIES: Final = importlib.resources.files("repo_guardian.github") / "queries"
+_STRING: Final = re.compile(r'"(?:[^"\\\n]|\\.)*"')
 _SPREAD: Final = re.compile(r"\.\.\.\s*(?!on\b)(\w+)")
 
 
@@ -54,10 +55,10 @@ def compose(operation: str, *generated: str) -> str:
         generated: fragments that are made at run time and belong to this operation.
     """
     parts = [_read(f"{operation}.graphql"), *generated]
-    own = {name for part in generated for name in re.findall(r"fragment (\w+) on", part)}
+    own = {name for part in generated for name in re.findall(r"fragment (\w+) on", _bare(part))}
     known = set(own)
     for part in parts:  # grows while it is read: a fragment may use others
-        for name in _SPREAD.findall(part):
+        for name in _SPREAD.findall(_bare(part)):
             if name not in known:
                 known.add(name)
                 parts.append(_read(f"fragments/{name}.graphql"))
@@ -77,6 +78,11 @@ def watched_fragment(paths: Sequence[str], branch: str) -> str:
             for number, path in enumerate(paths)
         ]
     return "\n".join([*lines, "}"])
+
+
+def _bare(text: str) -> str:
+    """The text without what its string literals say: a path may look like GraphQL."""
+    return _STRING.sub('""', text)
 
 
 @functools.cache

@@ -16,7 +16,7 @@ from repo_guardian.errors import RetryLater
 from repo_guardian.github import errors
 from repo_guardian.github.errors import GitHubError
 from repo_guardian.github.graphql import GraphQLAnswer, GraphQLError, compose, parse_answer
-from repo_guardian.github.limits import SECONDARY_WAIT_S, wait_for_reserve
+from repo_guardian.github.limits import SECONDARY_WAIT_S, is_secondary_limit, wait_for_reserve
 from repo_guardian.github.model import Target
 from repo_guardian.github.transport import RateLimitCallback, Transport, forbidden, graphql_url
 
@@ -51,9 +51,15 @@ class InstallationClient(Transport):
         self._token_ends_at = _LONG_AGO
         self._write_lock = asyncio.Lock()
         self._last_write_s = float("-inf")
+        #: Until then (monotonic) GitHub wants no call: who goes on calling is banned.
+        self._blocked_until_s = float("-inf")
 
     def require_budget(self) -> None:
-        """Raise RetryLater when new work would eat into the reserve; work under way goes on."""
+        """Raise RetryLater when new work would eat into the reserve; work under way goes on.
+
+        Also while a rate limit that was met holds, which stops work under way too.
+        """
+        self._require_unblocked()
         for budget in self.budgets.values():
             wait_s = wait_for_reserve(budget, self._threshold, time.time())
             if wait_s is not None:
@@ -64,13 +70,34 @@ class InstallationClient(Transport):
         self, method: str, path: str, *, data: object = b"", needs: str = "metadata: read"
     ) -> Any:
         """Call one endpoint with the installation's token; see Transport.call."""
-        await self._ensure_token()
+        self._require_unblocked()
+        try:
+            await self._ensure_token()
+            return await self._call_with_token(method, path, data, needs)
+        except RetryLater as limit:
+            self._block(limit)
+            raise
+
+    async def _call_with_token(self, method: str, path: str, data: object, needs: str) -> Any:
         try:
             return await super().call(method, path, data=data, needs=needs)
         except GitHubError as error:
             if error.code == errors.UNAUTHORIZED:  # revoked early: the next attempt gets a new one
                 self._token_ends_at = _LONG_AGO
+            if error.code == errors.NOT_FOUND and path == self._graphql_url:
+                # A maintenance page or a proxy; GraphQL itself says "not found" with status 200.
+                raise GitHubError(errors.UNAVAILABLE, error.message, status=error.status) from None
             raise
+
+    def _require_unblocked(self) -> None:
+        left_s = self._blocked_until_s - time.monotonic()
+        if left_s > 0:
+            message = f"installation {self.installation_id} waits for a rate limit to end"
+            raise RetryLater(message, retry_after_s=left_s)
+
+    def _block(self, limit: RetryLater) -> None:
+        until_s = time.monotonic() + limit.retry_after_s
+        self._blocked_until_s = max(self._blocked_until_s, until_s)
 
     async def _ensure_token(self) -> None:
         async with self._token_lock:
@@ -110,12 +137,22 @@ class InstallationClient(Transport):
             answer = parse_answer(document)
         except ValueError as error:
             raise GitHubError(errors.UNAVAILABLE, f"GraphQL {operation}: {error}") from None
-        if any(error.type in ("RATE_LIMITED", "RATE_LIMIT") for error in answer.errors):
-            budget = self.budgets.get("graphql")
-            left_s = budget.resets_at_epoch_s - time.time() if budget else SECONDARY_WAIT_S
-            message = f"GraphQL {operation} met a rate limit"
-            raise RetryLater(message, retry_after_s=max(1.0, left_s))
+        if any(
+            error.type.startswith("RATE_LIMIT") or is_secondary_limit(error.message)
+            for error in answer.errors
+        ):
+            limit = self._graphql_limit(operation)
+            self._block(limit)
+            raise limit
         return answer
+
+    def _graphql_limit(self, operation: str) -> RetryLater:
+        """The error for a limit that GraphQL told with status 200: primary when all is spent."""
+        budget = self.budgets.get("graphql")
+        wait_s = SECONDARY_WAIT_S
+        if budget is not None and budget.remaining == 0:
+            wait_s = max(1.0, budget.resets_at_epoch_s - time.time())
+        return RetryLater(f"GraphQL {operation} met a rate limit", retry_after_s=wait_s)
 
     async def repositories(self, *, page: int, per_page: int) -> list[Target]:
         """Return one page of the repositories that the installation reaches."""

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import structlog
 
-from repo_guardian.github import errors
+from repo_guardian.errors import RetryLater
 from repo_guardian.github.client import GitHub
 from repo_guardian.github.errors import GitHubError
 from repo_guardian.github.model import Target
@@ -19,11 +19,12 @@ _PAGE = 100
 async def list_repositories(github: GitHub) -> AsyncIterator[list[Target]]:
     """Yield the repositories of all installations, page by page; no tail is dropped.
 
-    A suspended installation is passed over, and so is one that goes away meanwhile.
+    An installation that refuses (suspended, gone, an IP allow list, its rate limit) is passed
+    over with a warning: it must not cut off the others, and the next round asks it again.
 
     Raises:
-        RetryLater: a rate limit was met.
-        GitHubError: GitHub refused or could not be reached.
+        RetryLater: a rate limit was met while listing the installations.
+        GitHubError: the installations could not be listed.
     """
     page = 1
     while True:
@@ -42,10 +43,9 @@ async def _of_installation(github: GitHub, installation_id: int) -> AsyncIterato
     while True:
         try:
             targets = await client.repositories(page=page, per_page=_PAGE)
-        except GitHubError as error:
-            if error.code not in (errors.NOT_FOUND, errors.SUSPENDED):
-                raise
-            log.info("installation.passed_over", installation_id=installation_id, code=error.code)
+        except (GitHubError, RetryLater) as error:
+            said = {"code": error.code, "reason": error.message}
+            log.warning("installation.passed_over", installation_id=installation_id, **said)
             return
         yield targets
         if len(targets) < _PAGE:

@@ -43,6 +43,11 @@ def read_budget(headers: Mapping[str, str]) -> Budget | None:
         return None
 
 
+def is_secondary_limit(message: str) -> bool:
+    """Tell whether these are the words of a secondary limit."""
+    return any(words in message.lower() for words in _SECONDARY_WORDS)
+
+
 def wait_of_refusal(
     status: int, message: str, headers: Mapping[str, str], now_epoch_s: float
 ) -> float | None:
@@ -54,12 +59,12 @@ def wait_of_refusal(
     if status not in (403, 429):
         return None
     retry_after = headers.get("retry-after", "")
-    if retry_after.isdigit():
+    if retry_after.isascii() and retry_after.isdigit():
         return max(1.0, float(retry_after))
     budget = read_budget(headers)
     if budget is not None and budget.remaining == 0:
         return max(1.0, budget.resets_at_epoch_s - now_epoch_s)
-    if status == 429 or any(words in message.lower() for words in _SECONDARY_WORDS):
+    if status == 429 or is_secondary_limit(message):
         return SECONDARY_WAIT_S
     return None
 

@@ -169,7 +169,7 @@ def _read_path(node: Node) -> str:
     """Read a path inside a repository: relative, forward slashes, nothing clever."""
     text = _read_text(node)
     parts = text.split("/")
-    is_odd = any(part in ("", ".", "..", ".git") for part in parts)
+    is_odd = any(part in ("", ".", "..") or part.rstrip(". ").lower() == ".git" for part in parts)
     if is_odd or "\\" in text or not text.isprintable() or str(PurePosixPath(text)) != text:
         raise ValueError(
             f"expected a path in the repository such as .github/CODEOWNERS, got {text!r}"

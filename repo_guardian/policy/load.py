@@ -6,6 +6,7 @@ All mistakes are reported together, each with file, line and what was expected.
 from __future__ import annotations
 
 import importlib.resources
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -13,11 +14,12 @@ from typing import Final
 import yaml
 
 from repo_guardian.policy.document import Problems, RawRule, mapping_items, read_rules
-from repo_guardian.policy.model import FileRule, Limits, Policy
+from repo_guardian.policy.model import FileRule, Limits, Policy, parent_paths
 from repo_guardian.rules.templates import PLACEHOLDERS, unknown_placeholders
 
 _BUILT_IN_TEMPLATES: Final = importlib.resources.files("repo_guardian.rules") / "content"
 _BUILT_IN_POLICY: Final = importlib.resources.files("repo_guardian.policy") / "default.yml"
+_BUILT_IN: Final = "the built-in policy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +45,18 @@ def load_policy(
         GuardianError: POLICY_INVALID, with every mistake of every file on a line of its own.
     """
     problems = Problems()
-    rules = _parse(_BUILT_IN_POLICY.read_text("utf-8"), "the built-in policy", problems)
+    rules = _parse(_BUILT_IN_POLICY.read_text("utf-8"), _BUILT_IN, problems)
     if path is not None:
         for name, rule in _parse(_read_text(path, problems), str(path), problems).items():
             rules[name] = rule.over(rules[name]) if name in rules else rule
     named = {rule.template for rule in rules.values() if rule.template}
     templates = _load_templates(template_dir, named, problems)
     complete = [_complete(rule, templates, problems) for rule in rules.values()]
+    _refuse_collisions([rule for rule in rules.values() if rule.enabled is not False], problems)
     problems.raise_if_any()
     return Policy(
         rules=tuple(rule for rule in complete if rule is not None),
-        source=f"the policy file {path.name}" if path is not None else "the built-in policy",
+        source=f"the policy file {path.name}" if path is not None else _BUILT_IN,
         limits=limits or Limits(),
     )
 
@@ -76,12 +79,25 @@ def _parse(text: str, source: str, problems: Problems) -> dict[str, RawRule]:
         line = error.problem_mark.line + 1 if error.problem_mark else None
         problems.add(source, line, f"is not valid YAML: {error.problem}")
         return {}
+    except RecursionError:
+        problems.add(source, None, "is nested too deeply")
+        return {}
     except yaml.YAMLError as error:
         problems.add(source, None, f"is not valid YAML: {error}")
         return {}
     if root is None:
         return {}
     return read_rules(mapping_items(root, source, "the policy", problems), source, problems)
+
+
+def _refuse_collisions(rules: list[RawRule], problems: Problems) -> None:
+    """Refuse rules of which one's file would be, or would lie in, the place of another's."""
+    for first, second in itertools.combinations(rules, 2):
+        other, rule = (second, first) if second.source == _BUILT_IN else (first, second)
+        for path, taken in itertools.product(rule.paths, other.paths):
+            if path == taken or path in parent_paths(taken) or taken in parent_paths(path):
+                problem = f"{rule.label} has the path {path}, which collides with {taken} of"
+                problems.add(rule.source, rule.line, f"{problem} {other.label}")
 
 
 def _load_templates(

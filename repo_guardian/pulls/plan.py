@@ -195,6 +195,8 @@ def _plan_for_open_pull(
     policy: Policy, snapshot: Snapshot, findings: Sequence[Finding], pull: PullRequest
 ) -> Plan:
     branch = snapshot.branch
+    if pull.base_branch != snapshot.default_branch:
+        return LeaveAlone(f"{pull.url} goes into another branch: {pull.base_branch}", pull)
     if branch is None:
         return LeaveAlone(f"the branch of {pull.url} is gone", pull)
     if not identity.has_only_our_commits(branch, snapshot.app_slug):
@@ -203,10 +205,19 @@ def _plan_for_open_pull(
     declined = identity.declined_rules(snapshot).keys() - marker.rules
     asked = [f for f in findings if f.state is State.FAIL and f.rule not in declined]
     if not asked:
-        reason = "nothing that it asks for is missing any more"
-        closed = body.render_closed_body(reason, Marker(marker.rules, marker.content, True))
-        return ClosePull(pull, closed, reason, branch.head_oid)
+        return _close(pull, branch, marker, findings)
     return _update(policy, snapshot, pull, branch, wanted_files(policy, snapshot, asked))
+
+
+def _close(pull: PullRequest, branch: Branch, marker: Marker, findings: Sequence[Finding]) -> Plan:
+    """Close what is not needed any more; a rule that we could not tell may still need it."""
+    untold = [f for f in findings if f.state is State.ERROR and f.rule in marker.rules]
+    if untold:
+        whys = "; ".join(f"{finding.rule}: {finding.why}" for finding in untold)
+        return NoOp(f"{pull.url} stays open: {whys}", pull)
+    reason = "nothing that it asks for is missing any more"
+    closed = body.render_closed_body(reason, Marker(marker.rules, marker.content, True))
+    return ClosePull(pull, closed, reason, branch.head_oid)
 
 
 def _update(
@@ -216,7 +227,7 @@ def _update(
     branch: Branch,
     files: tuple[WantedFile, ...],
 ) -> Plan:
-    change = _change_on_top(pull, branch, files)
+    change = _change_on_top(policy, pull, branch, files)
     is_told = identity.parse_marker(pull.body) == body.marker_for(files)
     if change is None and is_told:
         return NoOp(f"{pull.url} is open and asks for what is missing", pull)
@@ -232,16 +243,17 @@ def _update(
 
 
 def _change_on_top(
-    pull: PullRequest, branch: Branch, files: Sequence[WantedFile]
+    policy: Policy, pull: PullRequest, branch: Branch, files: Sequence[WantedFile]
 ) -> CommitChange | None:
     """The commit that makes the branch propose exactly these files; None when it does already.
 
     An open pull request gets a commit on top and never a forced push: only a commit is refused
     by GitHub when somebody else has pushed in the meantime. What we only filled (it was empty)
-    becomes empty again, what we added is deleted.
+    becomes empty again, what we added is deleted; a path that no rule names is not ours to touch.
     """
-    wanted = {file.path for file in files}
-    unwanted = {path: change for path, change in pull.changes.items() if path not in wanted}
+    ours = {path for rule in policy.rules for path in rule.paths}
+    unwanted_paths = ours - {file.path for file in files}
+    unwanted = {path: pull.changes[path] for path in pull.changes if path in unwanted_paths}
     additions = [
         (file.path, file.content)
         for file in files

@@ -13,12 +13,15 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from pydantic import SecretStr
+from structlog.testing import capture_logs
 
+from repo_guardian.errors import RetryLater
 from repo_guardian.github import transport
 from repo_guardian.github.auth import AppCredentials
 from repo_guardian.github.client import GitHub
 from repo_guardian.github.errors import GitHubError
 from repo_guardian.github.installation import InstallationClient
+from repo_guardian.github.inventory import list_repositories
 from tests.support.github.server import SimulatedGitHub
 
 NAME = "acme/widgets"
@@ -223,3 +226,73 @@ async def test_a_read_under_an_old_name_is_followed(
     client = installed(connect(session, github), github)
     await github.rename(NAME, "gadgets", deliver=False)
     assert (await client.target_of(NAME)).full_name == "acme/gadgets"
+
+
+async def test_a_rate_limit_stops_the_whole_installation(
+    github: SimulatedGitHub, session: aiohttp.ClientSession
+) -> None:
+    """GitHub bans who goes on calling: no call is made before the time is over."""
+    client = installed(connect(session, github), github)
+    github.faults.secondary_limit("GET", f"/repos/{NAME}", retry_after_s=60)
+    with pytest.raises(RetryLater):
+        await client.target_of(NAME)
+    before = len(github.requests)
+    with pytest.raises(RetryLater) as caught:
+        await client.branch_head(NAME, "main")
+    assert 50 < caught.value.retry_after_s <= 60
+    with pytest.raises(RetryLater):
+        client.require_budget()
+    assert len(github.requests) == before
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"message": "You have exceeded a secondary rate limit."},
+        {"type": "RATE_LIMIT", "message": "Slow down"},
+        {"type": "RATE_LIMITED", "message": "Slow down"},
+    ],
+)
+async def test_a_rate_limit_in_a_graphql_answer_waits_a_minute(
+    github: SimulatedGitHub, session: aiohttp.ClientSession, error: dict[str, object]
+) -> None:
+    """GraphQL tells it with status 200; it was taken for a refusal."""
+    client = installed(connect(session, github), github)
+    github.faults.fail("graphql", "OpenPulls", errors=[error])
+    with pytest.raises(RetryLater) as caught:
+        await client.query("OpenPulls", {"id": "R_1", "after": ""})
+    assert caught.value.retry_after_s == 60
+    with pytest.raises(RetryLater):
+        client.require_budget()
+
+
+@pytest.mark.parametrize("status", [404, 410])
+async def test_a_graphql_address_that_is_not_there_is_an_outage(
+    github: SimulatedGitHub, session: aiohttp.ClientSession, status: int
+) -> None:
+    """A maintenance page or a proxy; the repository is not gone."""
+    client = installed(connect(session, github), github)
+    github.faults.fail("graphql", "OpenPulls", status=status, message="Not Found")
+    with pytest.raises(GitHubError) as caught:
+        await client.query("OpenPulls", {"id": "R_1", "after": ""})
+    assert caught.value.code == "GITHUB_UNAVAILABLE"
+
+
+@pytest.mark.parametrize("headers", [{}, {"retry-after": "60"}])
+async def test_an_installation_that_refuses_does_not_cut_off_the_others(
+    github: SimulatedGitHub, session: aiohttp.ClientSession, headers: dict[str, str]
+) -> None:
+    """An IP allow list, for example, or a rate limit."""
+    first = github.world.installation_of(github.repository(NAME).owner)
+    assert first is not None
+    github.add_organization("zeta")
+    await github.create_repository("zeta/r", deliver=False)
+    pattern = f"/app/installations/{first.id}/access_tokens"
+    said = "the organization has an IP allow list enabled"
+    github.faults.fail("POST", pattern, status=403, message=said, headers=headers)
+    with capture_logs() as logs:
+        pages = [page async for page in list_repositories(connect(session, github))]
+    assert [target.full_name for page in pages for target in page] == ["zeta/r"]
+    (line,) = logs
+    code = "GITHUB_RATE_LIMITED" if headers else "GITHUB_FORBIDDEN"
+    assert (line["log_level"], line["installation_id"], line["code"]) == ("warning", first.id, code)

@@ -577,3 +577,16 @@ async def test_the_marker_in_the_pull_request_is_readable(widgets: Stage) -> Non
     marker = parse_marker(widgets.pulls[0].body)
     assert marker is not None
     assert marker.rules == {"codeowners", "dependabot"}
+
+
+async def test_a_retargeted_pull_request_loses_nothing(widgets: Stage) -> None:
+    """It then shows other people's files too, which were deleted as no longer wanted."""
+    await widgets.github.push(NAME, {"RELEASE": "1"}, branch="release-1", deliver=False)
+    await widgets.github.push(NAME, {"src/app.py": "print()"}, deliver=False)
+    await widgets.reconcile()
+    (pull,) = widgets.pulls
+    pull.base = "release-1"
+    pull.base_oid = widgets.github.repository(NAME).branches["release-1"]
+    head = pull.head_oid
+    assert (await widgets.reconcile()).kind is OutcomeKind.LEFT_ALONE
+    assert pull.head_oid == head

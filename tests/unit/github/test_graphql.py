@@ -111,3 +111,10 @@ def test_a_status_gets_a_code(status: int, said: str, code: str) -> None:
 def test_the_graphql_address_follows_from_the_rest_address(api_url: str, expected: str) -> None:
     """github.com, and Enterprise Server (regression 36)."""
     assert graphql_url(api_url) == expected
+
+
+@pytest.mark.parametrize("path", ["...notes/x.md", "fragment Entry on/x", '"...notes'])
+def test_a_path_that_looks_like_graphql_is_only_text(path: str) -> None:
+    """What stands in a string literal is no fragment."""
+    text = compose("Snapshot", watched_fragment([path], "ours"))
+    assert text.count("fragment Entry on Git") == 1

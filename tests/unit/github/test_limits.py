@@ -73,3 +73,9 @@ def test_new_work_waits_when_only_the_reserve_is_left(
     """A tenth of 5,000; after the reset the old figure says nothing."""
     budget = Budget("core", remaining, 5000, NOW + 120)
     assert wait_for_reserve(budget, 0.1, now) == wait_s
+
+
+@pytest.mark.parametrize("odd", ["\N{SUPERSCRIPT TWO}", "\N{ARABIC-INDIC DIGIT TWO}", "soon"])
+def test_a_retry_after_that_is_no_number_waits_a_minute(odd: str) -> None:
+    """Python calls more characters digits than it can read as a number."""
+    assert wait_of_refusal(429, "", {"retry-after": odd}, NOW) == 60

@@ -285,3 +285,31 @@ def test_an_unknown_placeholder_is_told_with_its_line(tmp_path: Path) -> None:
     assert f"renovate.tmpl:2: unknown placeholder {{{{depName}}}}; expected one of {known}" in (
         caught.value.message
     )
+
+
+@pytest.mark.parametrize("lower", ["SECURITY.md", "SECURITY.md/x"])
+def test_rules_whose_paths_collide_are_refused(tmp_path: Path, lower: str) -> None:
+    """One commit cannot hold both, and each would undo the other."""
+    text = f"""\
+        version: 1
+        rules:
+          a: {{paths: [{lower}], content: one}}
+          b: {{paths: [docs/b, SECURITY.md], content: two}}
+        """
+    (found,) = mistakes(tmp_path, text)
+    assert found.startswith("policy.yml:4: rules.b has the path SECURITY.md, which collides with ")
+    assert f"{lower} of rules.a" in found
+    off = text.replace("content: one", "content: one, enabled: false")
+    assert load(tmp_path, off).rule("b").enabled
+
+
+def test_a_policy_that_is_nested_too_deeply_is_one_sentence(tmp_path: Path) -> None:
+    """No traceback."""
+    assert mistakes(tmp_path, "[" * 3000) == ["policy.yml: is nested too deeply"]
+
+
+@pytest.mark.parametrize("path", [".GIT/config", "x/.Git/hooks", ".git./x", ".git /x"])
+def test_a_path_that_some_system_takes_for_git_is_refused(tmp_path: Path, path: str) -> None:
+    """Case and trailing dots do not count on every file system."""
+    (found, *_) = mistakes(tmp_path, f"version: 1\nrules: {{codeowners: {{paths: [{path!r}]}}}}")
+    assert "expected a path in the repository" in found

@@ -35,6 +35,7 @@ from tests.unit.pulls.snapshots import (
     added,
     branch,
     file,
+    folder,
     human_commit,
     our_commit,
     our_pull,
@@ -324,3 +325,28 @@ def test_a_later_pull_request_of_others_does_not_change_ours() -> None:
     theirs = pull(2, changes=added("CODEOWNERS"))
     listed = dataclasses.replace(seen.open_pulls[0], body="")  # that list comes without bodies
     assert isinstance(plan(dataclasses.replace(seen, open_pulls=(listed, theirs))), NoOp)
+
+
+def test_our_pull_request_into_another_branch_is_left_alone() -> None:
+    """Retargeted, or the default branch changed: its files are then not only ours."""
+    seen = open_and_right(base_branch="release-1", changes=added(*BOTH, "src/app.py"))
+    found = plan(seen)
+    assert isinstance(found, LeaveAlone)
+    assert found.reason.endswith("goes into another branch: release-1")
+
+
+@pytest.mark.parametrize("change", [Change.ADDED, Change.MODIFIED])
+def test_a_path_that_no_rule_names_is_neither_deleted_nor_emptied(change: Change) -> None:
+    """Whatever the pull request shows, we can only take back what we could have added."""
+    assert isinstance(plan(open_and_right(changes={**added(*BOTH), "src/app.py": change})), NoOp)
+
+
+def test_the_pull_request_stays_open_while_one_of_its_rules_cannot_be_told() -> None:
+    """An error is no pass."""
+    seen = open_and_right()
+    landed = {**seen.entries, BOTH[1]: file(BOTH[1]), "CODEOWNERS": folder("CODEOWNERS")}
+    landed |= {"docs": file("docs"), BOTH[0]: folder(BOTH[0])}
+    found = plan(dataclasses.replace(seen, entries=landed))
+    assert isinstance(found, NoOp)
+    assert found.pull == seen.branch_pulls[0]
+    assert "codeowners: no room for it" in found.reason
