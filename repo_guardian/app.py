@@ -14,6 +14,7 @@ import aiohttp
 import structlog
 from aiohttp import web
 
+from repo_guardian.errors import GuardianError
 from repo_guardian.funnel import (
     PublicPath,
     bridge_config,
@@ -157,8 +158,15 @@ def compose_reconciler(settings: Settings, github: GitHub) -> Reconciler:
     """Make the use case: GitHub, the policy, and what to do with a plan.
 
     Raises:
-        GuardianError: POLICY_INVALID.
+        GuardianError: POLICY_INVALID, or SETTINGS_INVALID for a TEMPLATE_DIR that is not there.
     """
+    given = "template_dir" in settings.model_fields_set
+    if given and not os.path.isdir(settings.template_dir):  # noqa: PTH112 - False when unreadable
+        raise GuardianError(
+            "SETTINGS_INVALID",
+            f"TEMPLATE_DIR {settings.template_dir} is not a folder that can be read",
+            hint="mend the path, or unset TEMPLATE_DIR for the built-in templates",
+        )
     policy = load_policy(
         settings.policy_file,
         template_dir=settings.template_dir,

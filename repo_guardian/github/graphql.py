@@ -36,13 +36,18 @@ def parse_answer(document: Any) -> GraphQLAnswer:
     """Read GitHub's JSON answer; ValueError when it is none."""
     if not isinstance(document, dict) or not ("data" in document or "errors" in document):
         raise ValueError("expected an object with data or errors")
+    listed = document.get("errors") or ()
+    if not all(isinstance(error, dict) for error in listed):
+        raise ValueError("expected errors that are objects")
+    if document.get("data") is None and not listed:
+        raise ValueError("expected data, got null")
     problems = tuple(
         GraphQLError(
             type=str(error.get("type") or ""),
             message=str(error.get("message") or ""),
             path=tuple(error.get("path") or ()),
         )
-        for error in document.get("errors") or ()
+        for error in listed
     )
     return GraphQLAnswer(document.get("data") or {}, problems)
 

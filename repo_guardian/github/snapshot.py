@@ -52,9 +52,11 @@ async def read_snapshot(
     """
     variables = {"ids": [target.node_id], "branch": branch, "ref": f"refs/heads/{branch}"}
     answer = await client.query("Snapshot", variables, watched_fragment(paths, branch))
-    nodes = answer.data.get("nodes") or [None]
-    node: Json | None = nodes[0]
+    nodes = answer.data.get("nodes")
+    node: Json | None = nodes[0] if nodes else None
     raise_errors("Snapshot", tuple(_real_errors(answer.errors, node)), _NEEDS)
+    if not nodes:  # not an answer about the repository at all
+        raise GitHubError(errors.UNAVAILABLE, "GraphQL Snapshot was answered without nodes")
     if not node:
         raise GitHubError(errors.NOT_FOUND, f"{target.full_name} is not there any more", status=200)
     snapshot = parse_snapshot(node, target, app_slug=app_slug, paths=paths, branch=branch)

@@ -81,6 +81,10 @@ class Transport(gidgethub.aiohttp.GitHubAPI):
             reason = str(error) or type(error).__name__
             message = f"{what} got no usable answer: {reason}"
             raise GitHubError(errors.UNAVAILABLE, message) from None
+        if method != "DELETE" and not isinstance(answer, dict | list):
+            # A proxy or a maintenance page answers 200 as well.
+            message = f"{what} got no usable answer: expected JSON from GitHub's API"
+            raise GitHubError(errors.UNAVAILABLE, message)
         return answer
 
     async def _request(

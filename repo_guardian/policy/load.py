@@ -62,6 +62,9 @@ def load_policy(
 
 
 def _read_text(path: Path, problems: Problems) -> str:
+    if path.exists() and not path.is_file():
+        problems.add(str(path), None, "is not a file")  # reading a pipe would wait for ever
+        return ""
     try:
         return path.read_text("utf-8")
     except OSError as error:
@@ -108,9 +111,12 @@ def _load_templates(
         for item in _BUILT_IN_TEMPLATES.iterdir()
         if item.name.endswith(".tmpl")
     }
-    if folder is not None and folder.is_dir():
-        known = templates.keys() | named
-        templates |= _load_folder(folder, {f"{name}.tmpl" for name in known}, problems)
+    known = templates.keys() | named
+    try:
+        if folder is not None and folder.is_dir():
+            templates |= _load_folder(folder, {f"{name}.tmpl" for name in known}, problems)
+    except OSError as error:
+        problems.add(str(folder), None, f"cannot be read ({error.strerror}); expected a folder")
     return templates
 
 
@@ -148,6 +154,9 @@ def _complete(
         problems.add(rule.source, rule.line, problem)
     if template is None:
         return None
+    if not template.text.strip():
+        # An empty file fulfils no rule: the pull request would come again after every merge.
+        problems.add(template.source, None, f"the text of {rule.label} is empty")
     for line, name in unknown_placeholders(template.text):
         known = ", ".join("{{" + each + "}}" for each in PLACEHOLDERS)
         problem = f"unknown placeholder {{{{{name}}}}}; expected one of {known}"

@@ -115,6 +115,8 @@ def make_plan(policy: Policy, snapshot: Snapshot, findings: Sequence[Finding]) -
         return Skip(reason)
     if snapshot.is_archived:
         return Skip("the repository is archived, so GitHub takes no changes; findings are reported")
+    if snapshot.default_branch == identity.BRANCH:
+        return Skip(f"the default branch is called {identity.BRANCH}, as ours would be")
     pull = identity.our_open_pull(snapshot)
     if pull is not None:
         return _plan_for_open_pull(policy, snapshot, findings, pull)

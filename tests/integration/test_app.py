@@ -98,6 +98,8 @@ async def test_a_dry_run_logs_the_plan_and_writes_nothing(
         ("SETTINGS_INVALID", {"GITHUB_PRIVATE_KEY_FILE": "/nowhere"}),
         ("PRIVATE_KEY_INVALID", {"GITHUB_PRIVATE_KEY_FILE": "{file}"}),
         ("POLICY_INVALID", {"POLICY_FILE": "{file}"}),
+        ("POLICY_INVALID", {"POLICY_FILE": "/dev/stdin"}),
+        ("SETTINGS_INVALID", {"TEMPLATE_DIR": "{folder}/nowhere"}),
         ("DATA_DIR_UNWRITABLE", {"DATA_DIR": "{file}/data"}),
         ("SOCKET_PATH_TOO_LONG", {"DATA_DIR": "{folder}/" + "x" * 100}),
         ("SOCKET_PATH_TOO_LONG", {"DATA_DIR": "{exact}", "TAILSCALE_FUNNEL": "true"}),

@@ -137,7 +137,7 @@ def guardian_environment(
 ) -> dict[str, str]:
     """The settings of a guardian that serves `github`, through `tailnet` when there is one."""
     key = data_dir / "app-key.pem"
-    data_dir.mkdir(parents=True, exist_ok=True)
+    (data_dir / "templates").mkdir(parents=True, exist_ok=True)
     if not key.exists():
         key.touch(mode=0o600)
         key.write_text(github.private_key_pem)

@@ -64,6 +64,13 @@ def test_an_answer_that_is_none_is_a_value_error(document: object) -> None:
         parse_answer(document)
 
 
+@pytest.mark.parametrize("document", [{"data": None}, {"errors": ["boom"]}])
+def test_an_answer_that_says_nothing_is_a_value_error(document: object) -> None:
+    """It must never be taken for a repository that is gone."""
+    with pytest.raises(ValueError, match=r"expected (data|errors)"):
+        parse_answer(document)
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [

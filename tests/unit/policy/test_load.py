@@ -313,3 +313,12 @@ def test_a_path_that_some_system_takes_for_git_is_refused(tmp_path: Path, path: 
     """Case and trailing dots do not count on every file system."""
     (found, *_) = mistakes(tmp_path, f"version: 1\nrules: {{codeowners: {{paths: [{path!r}]}}}}")
     assert "expected a path in the repository" in found
+
+
+def test_an_empty_template_is_refused(tmp_path: Path) -> None:
+    """An empty file fulfils no rule: its pull request would come again after every merge."""
+    (tmp_path / "codeowners.tmpl").write_text(" \n")
+    with pytest.raises(GuardianError) as refused:
+        load_policy(None, template_dir=tmp_path)
+    assert "codeowners" in refused.value.message
+    assert "is empty" in refused.value.message

@@ -350,3 +350,9 @@ def test_the_pull_request_stays_open_while_one_of_its_rules_cannot_be_told() -> 
     assert isinstance(found, NoOp)
     assert found.pull == seen.branch_pulls[0]
     assert "codeowners: no room for it" in found.reason
+
+
+def test_a_repository_whose_default_branch_has_our_branchs_name_is_left_alone() -> None:
+    """We would commit to it without a pull request."""
+    seen = dataclasses.replace(snapshot(), default_branch=BRANCH)
+    assert isinstance(plan(seen), Skip)
