@@ -38,7 +38,6 @@ from repo_guardian.store.engine import SqliteEngine
 from repo_guardian.store.inbox import Inbox
 from repo_guardian.store.schema import RepositoryRef, WorkItem
 from repo_guardian.store.work import WorkQueue
-from repo_guardian.webhooks.delivery import MAX_BODY_BYTES
 from repo_guardian.webhooks.endpoint import WebhookEndpoint
 from repo_guardian.worker.pool import LEASE, Pool
 from repo_guardian.worker.schedule import schedule
@@ -220,7 +219,7 @@ def _observe(outcome: Outcome, metrics: Metrics, took_s: float) -> None:
 
 
 def _application(routes: list[web.RouteDef], metrics: Metrics) -> web.Application:
-    app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[error_middleware(metrics)])
+    app = web.Application(middlewares=[error_middleware(metrics)])
     app.add_routes(routes)
     return app
 

@@ -23,7 +23,6 @@ HTTP_STATUS: Final[dict[str, int]] = {
     "STORE_UNAVAILABLE": 503,
     "STORE_FULL": 503,
     "TOO_MANY_BYTES": 503,
-    "STOPPING": 503,
 }
 
 #: Codes that the operator mends in the settings or on the machine, before anything has started: exit code 2.
@@ -37,8 +36,6 @@ SETTINGS_CODES: Final = frozenset(
         "DATA_DIR_UNWRITABLE",
         "STATE_DIR_UNWRITABLE",
         "STORE_LOCKED",
-        "BRIDGE_BINARY_MISSING",
-        "BRIDGE_BINARY_NOT_EXECUTABLE",
     }
 )
 #: Somebody else's outage, or a setting that is being mended: waiting helps and costs no attempt.
@@ -66,6 +63,10 @@ class GuardianError(Exception):
     def http_status(self) -> int:
         """HTTP status for this code; 500 for a code that no webhook caller should ever cause."""
         return HTTP_STATUS.get(self.code, 500)
+
+    def as_json(self) -> dict[str, str]:
+        """The error as callers and probes are told it."""
+        return {"code": self.code, "message": self.message, "hint": self.hint}
 
     @property
     def exit_code(self) -> int:

@@ -13,12 +13,7 @@ import structlog
 
 from repo_guardian.bridge.binary import find_binary
 from repo_guardian.bridge.control import ControlClient
-from repo_guardian.bridge.protocol import (
-    BridgeConfig,
-    BridgeState,
-    BridgeStatus,
-    child_environment,
-)
+from repo_guardian.bridge.protocol import BridgeConfig, BridgeState, BridgeStatus
 from repo_guardian.bridge.supervisor import Supervisor, SupervisorTimes
 from repo_guardian.errors import GuardianError
 from repo_guardian.metrics import Metrics
@@ -159,8 +154,6 @@ def check_state_dir(path: Path) -> None:
 
 
 def bridge_environment(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
-    """What the helper may see of our environment, and what settings put there on purpose."""
-    environment = child_environment(environ)
-    if settings.ts_no_logs_no_support:
-        environment["TS_NO_LOGS_NO_SUPPORT"] = "true"
-    return environment
+    """Our environment and what settings put there on purpose; the helper sees of it what it may."""
+    said = {"TS_NO_LOGS_NO_SUPPORT": "true"} if settings.ts_no_logs_no_support else {}
+    return {**environ, **said}

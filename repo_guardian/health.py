@@ -67,10 +67,7 @@ class Health:
 
     async def ready(self, _request: web.Request) -> web.Response:
         """`GET /readyz`: 200, or 503 with code, message and hint of each reason."""
-        reasons = [
-            {"code": each.code, "message": each.message, "hint": each.hint}
-            for each in await self.reasons()
-        ]
+        reasons = [each.as_json() for each in await self.reasons()]
         body = {"ready": not reasons, "reasons": reasons}
         return web.json_response(body, status=503 if reasons else 200)
 

@@ -22,7 +22,7 @@ from typing import Final
 from repo_guardian.errors import GuardianError
 from tests.support.github.pulls import PullRequest
 from tests.support.github.server import SimulatedGitHub
-from tests.support.guardian import Guardian, LogLine, guardian_environment
+from tests.support.guardian import Guardian, guardian_environment
 from tests.support.tailnet import Tailnet
 
 REPOSITORY: Final = "acme/widgets"
@@ -86,9 +86,7 @@ async def _show_start(guardian: Guardian, timeline: Timeline) -> str:
     return str(ready["url"])
 
 
-async def _show_delivery(
-    github: SimulatedGitHub, guardian: Guardian, timeline: Timeline
-) -> LogLine:
+async def _show_delivery(github: SimulatedGitHub, guardian: Guardian, timeline: Timeline) -> None:
     line = await guardian.logged("delivery.recorded", timeout_s=_PATIENCE_S)
     [delivery] = [each for each in github.deliveries if each.guid == line["guid"]]
     timeline.say("delivery", f"{delivery.guid} ({line['github_event']}.{line['action']})")
@@ -97,7 +95,6 @@ async def _show_delivery(
         f"{delivery.duration_s * 1000:.1f} ms as GitHub saw it, {line['took_ms']} ms in Python",
     )
     timeline.say("caller as Python saw it", f"{line['client']}, through the {line['source']}")
-    return line
 
 
 def _show_pull(pull: PullRequest, timeline: Timeline) -> None:

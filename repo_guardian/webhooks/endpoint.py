@@ -111,8 +111,7 @@ class WebhookEndpoint:
             guid=request.headers.get("X-GitHub-Delivery", "")[:64],
             client=client,
         )
-        body = {"code": error.code, "message": error.message, "hint": error.hint}
-        response = web.json_response(body, status=error.http_status)
+        response = web.json_response(error.as_json(), status=error.http_status)
         if error.http_status == 503:
             response.headers["Retry-After"] = str(_RETRY_AFTER_S)
         return response

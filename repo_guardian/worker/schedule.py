@@ -10,6 +10,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import structlog
@@ -45,7 +46,7 @@ async def schedule(
         interval: from the end of one round to the next.
         on_work: tells the worker to look.
     """
-    running = asyncio.create_task(_keep(queue, list_repositories, interval, on_work))
+    running = asyncio.create_task(_Schedule(queue, list_repositories, interval, on_work).keep())
     try:
         yield
     finally:
@@ -53,42 +54,41 @@ async def schedule(
         await asyncio.wait([running])
 
 
-async def _keep(
-    queue: WorkQueue,
-    list_repositories: ListRepositories,
-    interval: timedelta,
-    on_work: Callable[[], None],
-) -> None:
-    while True:
-        try:
-            await _round(queue, list_repositories, interval, on_work)
-            pause_s = interval.total_seconds()
-        except RetryLater as limit:
-            pause_s = limit.retry_after_s
-            log.warning("schedule.postponed", code=limit.code, after_s=pause_s)
-        except GuardianError as error:
-            pause_s = _AGAIN_S
-            said = {"code": error.code, "reason": error.message, "hint": error.hint}
-            log.error("schedule.failed", **said, after_s=pause_s)
-        except Exception:  # a mistake of ours must not end the schedule for ever
-            pause_s = _AGAIN_S
-            log.exception("schedule.failed", code="INTERNAL_ERROR", after_s=pause_s)
-        await asyncio.sleep(pause_s)
+@dataclass(frozen=True, slots=True)
+class _Schedule:
+    """The arguments of `schedule`, at work."""
 
+    queue: WorkQueue
+    list_repositories: ListRepositories
+    interval: timedelta
+    on_work: Callable[[], None]
 
-async def _round(
-    queue: WorkQueue,
-    list_repositories: ListRepositories,
-    interval: timedelta,
-    on_work: Callable[[], None],
-) -> None:
-    spread = min(interval * _SPREAD, _LONGEST_SPREAD)
-    repositories = 0
-    async for page in list_repositories():
-        # The first page at once: who has just installed the App waits for it.
-        wait = spread * random.random() if repositories else timedelta(0)  # noqa: S311
-        due_at = datetime.now(UTC) + wait
-        await queue.mark_dirty(page, due_at=due_at, priority=Priority.SCHEDULE)
-        repositories += len(page)
-        on_work()
-    log.info("schedule.marked", repositories=repositories, spread_s=spread.total_seconds())
+    async def keep(self) -> None:
+        """Round after round, until it is cancelled."""
+        while True:
+            try:
+                await self._round()
+                pause_s = self.interval.total_seconds()
+            except RetryLater as limit:
+                pause_s = limit.retry_after_s
+                log.warning("schedule.postponed", code=limit.code, after_s=pause_s)
+            except GuardianError as error:
+                pause_s = _AGAIN_S
+                said = {"code": error.code, "reason": error.message, "hint": error.hint}
+                log.error("schedule.failed", **said, after_s=pause_s)
+            except Exception:  # a mistake of ours must not end the schedule for ever
+                pause_s = _AGAIN_S
+                log.exception("schedule.failed", code="INTERNAL_ERROR", after_s=pause_s)
+            await asyncio.sleep(pause_s)
+
+    async def _round(self) -> None:
+        spread = min(self.interval * _SPREAD, _LONGEST_SPREAD)
+        repositories = 0
+        async for page in self.list_repositories():
+            # The first page at once: who has just installed the App waits for it.
+            wait = spread * random.random() if repositories else timedelta(0)  # noqa: S311
+            due_at = datetime.now(UTC) + wait
+            await self.queue.mark_dirty(page, due_at=due_at, priority=Priority.SCHEDULE)
+            repositories += len(page)
+            self.on_work()
+        log.info("schedule.marked", repositories=repositories, spread_s=spread.total_seconds())

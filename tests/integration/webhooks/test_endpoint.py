@@ -73,9 +73,7 @@ async def served(engine: SqliteEngine, tmp_path: Path) -> AsyncIterator[Served]:
     endpoint = WebhookEndpoint(Inbox(engine), [SECRET], metrics, lambda: woken.append(None))
 
     def application() -> web.Application:
-        app = web.Application(
-            client_max_size=MAX_BODY_BYTES, middlewares=[error_middleware(metrics)]
-        )
+        app = web.Application(middlewares=[error_middleware(metrics)])
         app.add_routes([web.post(PATH, endpoint.handle)])
         return app
 
