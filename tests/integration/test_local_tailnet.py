@@ -6,6 +6,7 @@ is tested in tests/e2e.
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -83,10 +84,12 @@ async def test_faults_are_set_and_set_back(tailnet: Tailnet) -> None:
 
 async def test_a_wrong_fault_is_refused_with_what_is_known(tailnet: Tailnet) -> None:
     """A misspelt fault fails the test instead of making it pass for nothing."""
-    with pytest.raises(GuardianError, match=r"TAILNET_REFUSED: /set: .*known are acme_429"):
+    with pytest.raises(GuardianError, match=r"TAILNET_REFUSED: /set: .*known are a_answer"):
         await tailnet.set(dns_eror="x")
     with pytest.raises(GuardianError, match='no such node: "nobody"'):
         await tailnet.approve("nobody")
+    with pytest.raises(GuardianError, match='no such node: "nobody"'):
+        await tailnet.break_polls("nobody")
     with pytest.raises(GuardianError, match="no node waits"):
         await tailnet.login(f"{tailnet.control_url}/auth/x")
 
@@ -104,6 +107,80 @@ async def test_control_and_ca_go_away_and_come_back(tailnet: Tailnet) -> None:
             await switch(True)
             async with session.get(url, ssl=False) as response:
                 assert 200 == response.status
+
+
+async def test_the_api_for_credentials_makes_keys(tailnet: Tailnet) -> None:
+    """A secret becomes an access token and that an auth key, and the log tells what kind."""
+    await tailnet.set(oauth_secret="good")
+    api = f"{tailnet.control_url}/api/v2"
+    wanted = {"capabilities": {"devices": {"create": {"preauthorized": True, "tags": ["tag:a"]}}}}
+    async with aiohttp.ClientSession() as session:
+        async with session.post(f"{api}/oauth/token", data={"client_secret": "bad"}) as response:
+            assert 401 == response.status
+            assert {"message": "API token invalid"} == await response.json()
+        async with session.post(f"{api}/oauth/token", data={"client_secret": "good"}) as response:
+            bearer = {"Authorization": f"Bearer {(await response.json())['access_token']}"}
+        async with session.post(f"{api}/tailnet/-/keys", json=wanted, headers=bearer) as response:
+            assert (await response.json())["key"].startswith("tskey-auth-")
+    *_, line = (await tailnet.logs())["api"]
+    assert line.endswith("/keys: 200 ephemeral=false preauthorized=true tags=tag:a")
+
+
+async def test_the_api_for_credentials_goes_away(tailnet: Tailnet) -> None:
+    """It hangs up, or answers with one status only, while control is well."""
+    url = f"{tailnet.control_url}/api/v2/oauth/token"
+    async with aiohttp.ClientSession() as session:
+        await tailnet.set(api_down=True)
+        with pytest.raises(aiohttp.ServerDisconnectedError):
+            await session.post(url)
+        await tailnet.set(api_down=False, api_status=503)
+        async with session.post(url) as response:
+            assert 503 == response.status
+        async with session.get(f"{tailnet.control_url}/key?v=1") as response:
+            assert 200 == response.status
+
+
+async def test_control_hangs_until_it_is_set_back(tailnet: Tailnet) -> None:
+    """A request waits, and is answered in the end."""
+    await tailnet.set(control_hang=True)
+    async with aiohttp.ClientSession() as session:
+        request = asyncio.create_task(session.get(f"{tailnet.control_url}/key?v=1"))
+        done, _ = await asyncio.wait([request], timeout=0.1)
+        assert not done
+        await tailnet.set(control_hang=False)
+        async with await request as response:
+            assert 200 == response.status
+
+
+async def test_the_public_port_goes_away_and_comes_back(tailnet: Tailnet) -> None:
+    """Each fault looks different from outside, and the port stays the same."""
+    url = f"https://nobody.{tailnet.domain}/"
+    async with tailnet.client() as client:
+        await tailnet.set(relay="stall")
+        with pytest.raises(TimeoutError):
+            await client.get(url, timeout=aiohttp.ClientTimeout(total=0.1))
+        await tailnet.set(relay="reset")
+        with pytest.raises(aiohttp.ClientOSError):
+            await client.get(url)
+        await tailnet.set(relay="down")
+        with pytest.raises(aiohttp.ClientConnectorError):
+            await client.get(url)
+        faults = (await tailnet.logs())["relay"]
+        assert ["stall", "reset"] == [line.rpartition(" ")[2] for line in faults]
+        await tailnet.reset()
+        await _refused(client, url)
+    assert 'no such node: "nobody"' in (await tailnet.logs())["relay"][0]
+
+
+async def test_a_member_asks_a_node(tailnet: Tailnet) -> None:
+    """The laptop asks the peerAPI of the ingress node, which refuses what it does not know."""
+    answer = await tailnet.peer("ingress", ingress=True, path="/", headers={"X-A": "b"})
+    assert ("ingress", "403 Forbidden", "") == (answer.stage, answer.status, answer.error)
+    assert "denied; no ingress cap" in answer.body
+    assert "text/plain; charset=utf-8" == answer.headers["Content-Type"]
+    refused = await tailnet.peer("ingress", port=443)
+    assert ("dial", "", "", {}) == (refused.stage, refused.status, refused.body, refused.headers)
+    assert "connection was refused" in refused.error
 
 
 async def test_outside_reaches_names_of_the_tailnet_and_says_why_not(tailnet: Tailnet) -> None:

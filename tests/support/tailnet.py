@@ -21,7 +21,7 @@ import ssl
 import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
 from typing import IO, Any, Final, Self
@@ -40,6 +40,22 @@ STOP_TIMEOUT_S: Final = 5.0
 
 #: What a fault can be: True and False become 1 and 0, None resets it.
 Fault = str | int | float | bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class PeerAnswer:
+    """How far an attempt inside the tailnet came, and the last HTTP answer that it got."""
+
+    #: dial, ingress, tls, request or done.
+    stage: str
+    #: Of the answer, such as "200 OK"; empty when there was none.
+    status: str
+    #: Why it came no further; empty at done.
+    error: str
+    #: Of the answer, its first 64 KiB.
+    body: str
+    #: Of the answer; several of a name have a comma between them.
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +138,19 @@ class Tailnet:
         return aiohttp.ClientSession(connector=connector)
 
     async def set(self, **faults: Fault) -> None:
-        """Set faults by the names of tests/tailnet/faults.go; None sets one back."""
+        """Set faults by the names of tests/tailnet/faults.go; None sets one back.
+
+        Who may join: auth_key, key_err, strict_key, machine (approval), taken (a name).
+        The API for credentials, at control_url: oauth_secret, wif_client, wif_token (what it
+        knows; unset: any), api_status (it answers with that only), api_down (it hangs up).
+        Control: map_fault, del_fault, reg_fault, reg_after, control_hang, clock_skew (seconds).
+        Records for the CA: dns_err, dns_delay, dns_swallow. The CA: acme_delay, acme_429 (its
+        Retry-After: seconds or an HTTP date).
+        The netmap: mdns, no_https, no_relay, rules (nocap, none, noaccept, unsigned, any).
+        Outside: client_address, relay (down, stall, reset, cut).
+        Addresses in the public DNS: a_answer ("100.64.0.9,fd7a:115c:a1e0::9"), a_fail (nxdomain,
+        servfail, silent). Neither the CA nor client() meets these two.
+        """
         await self._post("set", faults)
 
     async def reset(self) -> None:
@@ -156,8 +184,12 @@ class Tailnet:
         """Give a node another name."""
         await self._post("rename", {"host": host, "to": to})
 
+    async def break_polls(self, host: str) -> None:
+        """Cut the map polls of a node. It asks again at once; with control_hang it is offline."""
+        await self._post("break", {"host": host})
+
     async def control(self, up: bool) -> None:
-        """Take the control server away, or bring it back."""
+        """Take the control server away, and the API for credentials with it, or bring both back."""
         await self._post("control", {"up": up})
 
     async def acme(self, up: bool) -> None:
@@ -168,18 +200,60 @@ class Tailnet:
         """Set the lifetime of the certificates to come."""
         await self._post("validity", {"s": seconds})
 
-    async def peer(self, host: str, **attempt: Fault) -> dict[str, str]:
-        """Try to reach a node from inside the tailnet; see tests/tailnet/peer.go."""
-        result: dict[str, str] = await self._post("peer", {"host": host, **attempt})
-        return result
+    async def peer(
+        self,
+        host: str,
+        *,
+        port: int | None = None,
+        ingress: bool = False,
+        target: str = "",
+        tls: str = "",
+        as_ingress: bool = False,
+        method: str = "GET",
+        path: str = "/",
+        headers: Mapping[str, str] | None = None,
+    ) -> PeerAnswer:
+        """Ask a node from inside the tailnet, as Ada's laptop or as the ingress node.
+
+        Args:
+            host: name of the node.
+            port: of the node.
+            ingress: ask its peerAPI to take a Funnel connection first; then port may be None.
+            target: of that Funnel connection; empty: the node's own name, port 443.
+            tls: speak TLS with this server name; empty: speak plain.
+            as_ingress: ask from the ingress node, not from the laptop of ada@example.com,
+                "Ada Lovelace", which enrols at its first use.
+            method: of the request.
+            path: of the request, with its query.
+            headers: of the request; Host takes the place of the node's public name.
+        """
+        answer = await self._post(
+            "peer",
+            {
+                "host": host,
+                "port": port,
+                "papi": ingress,
+                "target": target,
+                "tls": tls,
+                "as": "ingress" if as_ingress else "laptop",
+                "method": method,
+                "path": path,
+                "headers": json.dumps(dict(headers or {})),
+            },
+        )
+        return PeerAnswer(**answer)
 
     async def nodes(self) -> list[dict[str, Any]]:
-        """Return every node that ever was, as control knows it."""
+        """Return every node that ever was, as control knows it.
+
+        Keys: label, key, ips, admitted, approved, deleted, expiry, caps, tags and ephemeral (of
+        an auth key that the API made), ingress, streaming.
+        """
         nodes: list[dict[str, Any]] = await self._call("GET", "nodes", {})
         return nodes
 
     async def logs(self, *, clear: bool = False) -> dict[str, list[str]]:
-        """Return what the CA (acme), control and the public relay (only failures) saw."""
+        """Return what the CA (acme), the API (api), control and the relay (only failures) saw."""
         logs: dict[str, list[str]] = await self._call("GET", "logs", {"clear": clear})
         return logs
 

@@ -25,6 +25,8 @@ type nodeStatus struct {
 	Deleted   bool           `json:"deleted"`
 	Expiry    *time.Time     `json:"expiry"` // null: never
 	Caps      []string       `json:"caps"`
+	Tags      []string       `json:"tags"` // tags and ephemeral: of an auth key that the API made
+	Ephemeral bool           `json:"ephemeral"`
 	Ingress   bool           `json:"ingress"` // it says that Funnel is on
 	Streaming int            `json:"streaming"`
 }
@@ -42,6 +44,8 @@ func (c *control) list() []nodeStatus {
 			Approved:  n.approved,
 			Deleted:   n.deleted,
 			Caps:      []string{},
+			Tags:      append([]string{}, n.grant.tags...),
+			Ephemeral: n.grant.ephemeral,
 			Streaming: len(n.streams),
 		}
 		if known := c.server.Node(k); known != nil {
@@ -149,6 +153,7 @@ func (c *control) reset() {
 	c.mu.Lock()
 	c.caps = defaultCaps()
 	c.logins = map[string]*login{}
+	c.api.reset()
 	for k, n := range c.nodes {
 		if k != c.relay && n.label != peerLabel {
 			n.remove()

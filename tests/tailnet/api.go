@@ -13,8 +13,8 @@ import (
 // for a node that is not there. Parameters are in the query or in a form.
 //
 //	GET  /nodes                      every node that ever was
-//	GET  /logs?clear=1               {"acme": […], "control": […], "relay": […]}
-//	POST /set?NAME=VALUE&…           faults; the names are in faults.go; an empty value resets one
+//	GET  /logs?clear=1               {"acme": […], "api": […], "control": […], "relay": […]}
+//	POST /set?NAME=VALUE&…           faults, see below; an empty value resets one
 //	POST /reset                      as it was at the start: no faults, no nodes but ours
 //	POST /login?url=                 the person who opens the login URL
 //	POST /approve?host=&yes=1        the administrator; yes=0 withdraws the approval
@@ -22,11 +22,23 @@ import (
 //	POST /delete?host=               the node is gone
 //	POST /expire?host=&in=4s         the node key ends then; no in: never
 //	POST /rename?host=&to=           another name
-//	POST /break?host=                its map poll is cut
+//	POST /break?host=                its map poll is cut; with control_hang it is offline then
 //	POST /control?up=0               the control server is away
 //	POST /acme?up=0                  the CA is away
 //	POST /validity?s=60              lifetime of the certificates to come
-//	POST /peer?host=&port=|papi=1&target=&tls=&as=laptop    see peer.go
+//	POST /peer?host=&port=|papi=1&target=&tls=&as=laptop&method=&path=&headers={"name": "value"}
+//	                                 what a node of the tailnet gets from another; see peer.go
+//
+// The faults of /set; faults.go says what each does:
+//
+//	who may join         auth_key key_err strict_key machine taken
+//	API for credentials  oauth_secret wif_client wif_token api_status api_down
+//	control              map_fault del_fault reg_fault reg_after control_hang clock_skew
+//	records for the CA   dns_err dns_delay dns_swallow
+//	netmap               mdns no_https no_relay rules=nocap|none|noaccept|unsigned|any
+//	CA                   acme_delay acme_429 (the Retry-After: seconds or an HTTP date)
+//	outside              client_address relay=down|stall|reset|cut
+//	public DNS           a_answer=ADDRESS,… a_fail=nxdomain|servfail|silent (A and AAAA only)
 func startAPI(tn *tailnet) (*switchable, error) {
 	api, err := listenSwitchable(nil)
 	if err != nil {
@@ -116,7 +128,7 @@ func (tn *tailnet) setFaults(_ *http.Request, form url.Values) (any, error) {
 		return nil, err
 	}
 	tn.control.poke()
-	return "ok", nil
+	return "ok", tn.relay.follow()
 }
 
 func (tn *tailnet) readLogs(_ *http.Request, form url.Values) (any, error) {

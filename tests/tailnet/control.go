@@ -22,13 +22,16 @@ const maxRequest = 1 << 20
 
 // control is the coordination server. testcontrol speaks the protocol (Noise, netmaps,
 // addresses); all that an administrator decides is ours, in front of it: who may join,
-// names, approval, expiry, deletion, capabilities, DNS records.
+// names, approval, expiry, deletion, capabilities, DNS records. So is the API for
+// credentials, which has an address of its own in the world, and so knows neither the hang
+// nor the clock of control.
 type control struct {
 	url     string
 	http    *switchable
 	ownURL  string // for our own nodes, which know no outage
 	ownHTTP *switchable
 	server  *testcontrol.Server
+	api     *credentials
 	dns     *dnsServer
 	faults  *faultBox
 	journal *journal
@@ -57,6 +60,7 @@ func startControl(derpMap *tailcfg.DERPMap, dns *dnsServer, faults *faultBox, j 
 		http:    web,
 		ownURL:  "http://" + own.addr,
 		ownHTTP: own,
+		api:     newCredentials(faults, j),
 		dns:     dns,
 		faults:  faults,
 		journal: j,
@@ -96,7 +100,34 @@ func (c *control) handler(next http.Handler) http.Handler {
 		c.journal.add(controlLog, "%s %s: not found", r.Method, r.URL.Path)
 		http.NotFound(w, r)
 	})
-	return mux
+	outer := http.NewServeMux()
+	outer.Handle("/api/", c.api.handler())
+	outer.Handle("/", c.front(mux))
+	return outer
+}
+
+// front holds all requests while control hangs, and tells the time that control has.
+func (c *control) front(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if c.ready(r.Context()) != nil {
+			return
+		}
+		w.Header().Set("Date", c.now(r.Context()).UTC().Format(http.TimeFormat))
+		next.ServeHTTP(w, r)
+	})
+}
+
+// ready waits as long as control hangs.
+func (c *control) ready(ctx context.Context) error {
+	if isOwn(ctx) || c.faults.await(ctx, func(f faults) bool { return !f.hang }) {
+		return nil
+	}
+	return ctx.Err()
+}
+
+// now is the time by the clock of control.
+func (c *control) now(ctx context.Context) time.Time {
+	return time.Now().Add(c.faultsFor(ctx).clockSkew)
 }
 
 // ownKey marks the requests of our own nodes.
@@ -110,10 +141,13 @@ func markOwn(next http.Handler) http.Handler {
 	})
 }
 
+// isOwn reports whether a request is one of our own nodes'.
+func isOwn(ctx context.Context) bool { return ctx.Value(ownKey{}) != nil }
+
 // faultsFor returns the faults that a node meets: our own meet none, or the ingress would
 // fail where the helper under test is to.
 func (c *control) faultsFor(ctx context.Context) faults {
-	if ctx.Value(ownKey{}) != nil {
+	if isOwn(ctx) {
 		return defaultFaults()
 	}
 	return c.faults.get()
@@ -168,12 +202,12 @@ func (c *control) register(next http.Handler, w http.ResponseWriter, r *http.Req
 		if !c.awaitLogin(r.Context(), req.Followup) {
 			return
 		}
-		c.welcome(next, w, r, f, req)
+		c.welcome(next, w, r, f, req, nil)
 		return
 	}
-	switch c.judge(f, req) {
+	switch v, given := c.judge(f, req); v {
 	case admit:
-		c.welcome(next, w, r, f, req)
+		c.welcome(next, w, r, f, req, given)
 	case rejectKey:
 		writeJSON(w, tailcfg.RegisterResponse{Error: f.keyError})
 	case replaceKey:
@@ -183,19 +217,27 @@ func (c *control) register(next http.Handler, w http.ResponseWriter, r *http.Req
 	}
 }
 
-func (c *control) judge(f faults, req tailcfg.RegisterRequest) verdict {
+// judge decides, and uses up the auth key of the API that lets the node in.
+func (c *control) judge(f faults, req tailcfg.RegisterRequest) (verdict, *grant) {
 	authKey := ""
 	if req.Auth != nil {
 		authKey = req.Auth.AuthKey
 	}
+	made := c.api.key(authKey)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return judge(f, c.nodes[req.NodeKey], authKey, time.Now())
+	n := c.nodes[req.NodeKey]
+	v := judge(f, n, authKey, made, time.Now())
+	if v != admit || n.alive() || made == nil {
+		return v, nil
+	}
+	made.used = true
+	return v, &made.grant
 }
 
 // welcome registers the node with testcontrol and makes it a member.
 func (c *control) welcome(
-	next http.Handler, w http.ResponseWriter, r *http.Request, f faults, req tailcfg.RegisterRequest,
+	next http.Handler, w http.ResponseWriter, r *http.Request, f faults, req tailcfg.RegisterRequest, given *grant,
 ) {
 	req.Followup = "" // testcontrol would wait for a login that it knows nothing of
 	body, err := json.Marshal(req)
@@ -211,17 +253,17 @@ func (c *control) welcome(
 		http.Error(w, answer.body.String(), http.StatusInternalServerError)
 		return
 	}
-	res.MachineAuthorized = c.join(f, req)
+	res.MachineAuthorized = c.join(f, req, given)
 	c.poke()
 	writeJSON(w, res)
 }
 
 // join makes the node a member and reports whether it is approved.
-func (c *control) join(f faults, req tailcfg.RegisterRequest) bool {
+func (c *control) join(f faults, req tailcfg.RegisterRequest, given *grant) bool {
 	machine := c.server.Node(req.NodeKey).Machine
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.nodes.join(f, req.NodeKey, machine, req.Hostinfo.Hostname)
+	c.nodes.join(f, req.NodeKey, machine, req.Hostinfo.Hostname, given)
 	return c.nodes[req.NodeKey].approved
 }
 
@@ -254,7 +296,11 @@ func (c *control) mapRequest(next http.Handler, w http.ResponseWriter, r *http.R
 		return
 	}
 	defer forget()
-	next.ServeHTTP(&mapWriter{ResponseWriter: w, rewrite: c.rewrite}, r.WithContext(ctx))
+	next.ServeHTTP(&mapWriter{
+		ResponseWriter: w,
+		ready:          func() error { return c.ready(ctx) },
+		rewrite:        func(res *tailcfg.MapResponse) { c.rewrite(ctx, res) },
+	}, r.WithContext(ctx))
 	if !req.Stream {
 		c.announce() // its Hostinfo is stored now
 	}
@@ -281,7 +327,7 @@ func (c *control) openStream(k key.NodePublic, cancel context.CancelFunc) (forge
 	}, true
 }
 
-func (c *control) rewrite(res *tailcfg.MapResponse) {
+func (c *control) rewrite(ctx context.Context, res *tailcfg.MapResponse) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	view{
@@ -290,7 +336,7 @@ func (c *control) rewrite(res *tailcfg.MapResponse) {
 		caps:     c.caps,
 		relay:    c.relay,
 		relayIPs: c.relayIPs,
-		now:      time.Now(),
+		now:      c.now(ctx),
 	}.apply(res)
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"strings"
 	"sync"
 
@@ -15,32 +16,52 @@ import (
 const txtKept = 4
 
 // dnsServer is the public DNS of the tailnet's domain: every name under ts.net is
-// on 127.0.0.1, and holds the TXT records that nodes set for the CA.
+// on 127.0.0.1, and holds the TXT records that nodes set for the CA. The CA asks at
+// an address of its own and meets no fault: it would leave this machine for an
+// address that a fault gives.
 type dnsServer struct {
-	udp *dns.Server
-	tcp *dns.Server
+	faults  *faultBox
+	public  net.Listener // and the UDP port of the same number
+	forCA   net.Listener
+	servers []*dns.Server
 
 	mu  sync.Mutex
 	txt map[string][]string // by lower-case name with its last dot
 }
 
-// startDNS answers on one port of 127.0.0.1, UDP and TCP (the CA asks by TCP).
-func startDNS() (*dnsServer, error) {
-	ln, pc, err := listenBoth()
+// startDNS answers on one port of 127.0.0.1, UDP and TCP, and to the CA, which asks
+// by TCP, on another.
+func startDNS(f *faultBox) (*dnsServer, error) {
+	public, pc, err := listenBoth()
 	if err != nil {
 		return nil, fmt.Errorf("listen for DNS: %w", err)
 	}
-	d := &dnsServer{txt: map[string][]string{}}
-	handler := dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) { _ = w.WriteMsg(d.answer(q)) })
-	d.tcp = &dns.Server{Listener: ln, Handler: handler}
-	d.udp = &dns.Server{PacketConn: pc, Handler: handler}
-	for _, s := range []*dns.Server{d.tcp, d.udp} {
+	forCA, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("listen for the CA's DNS: %w", err), public.Close(), pc.Close())
+	}
+	d := &dnsServer{faults: f, public: public, forCA: forCA, txt: map[string][]string{}}
+	faulty := d.handler(f.get)
+	d.servers = []*dns.Server{
+		{Listener: public, Handler: faulty},
+		{PacketConn: pc, Handler: faulty},
+		{Listener: forCA, Handler: d.handler(defaultFaults)},
+	}
+	for _, s := range d.servers {
 		started := make(chan struct{})
 		s.NotifyStartedFunc = func() { close(started) }
 		go func() { _ = s.ActivateAndServe() }() // ends by Shutdown only
 		<-started
 	}
 	return d, nil
+}
+
+func (d *dnsServer) handler(now func() faults) dns.HandlerFunc {
+	return func(w dns.ResponseWriter, q *dns.Msg) {
+		if m := d.answer(q, now()); m != nil {
+			_ = w.WriteMsg(m)
+		}
+	}
 }
 
 // listenBoth takes a TCP port and the UDP port of the same number. The kernel
@@ -61,7 +82,7 @@ func listenBoth() (net.Listener, net.PacketConn, error) {
 	return nil, nil, errors.Join(errs...)
 }
 
-func (d *dnsServer) addr() string { return d.tcp.Listener.Addr().String() }
+func (d *dnsServer) addr() string { return d.public.Addr().String() }
 
 // addTXT publishes a value under a name.
 func (d *dnsServer) addTXT(name, value string) {
@@ -72,38 +93,61 @@ func (d *dnsServer) addTXT(name, value string) {
 	d.txt[name] = values[max(0, len(values)-txtKept):]
 }
 
-func (d *dnsServer) answer(q *dns.Msg) *dns.Msg {
+// answer returns what is known, or nil when the fault is silence. No record of a type
+// is no error.
+func (d *dnsServer) answer(q *dns.Msg, f faults) *dns.Msg {
 	m := new(dns.Msg).SetReply(q)
 	m.Authoritative = true
 	for _, question := range q.Question {
 		name := strings.ToLower(question.Name)
-		if !strings.HasSuffix(name, ".ts.net.") {
+		head := dns.RR_Header{Name: name, Rrtype: question.Qtype, Class: dns.ClassINET, Ttl: 1}
+		switch {
+		case !strings.HasSuffix(name, ".ts.net."):
 			return m.SetRcode(q, dns.RcodeRefused)
+		case question.Qtype == dns.TypeTXT:
+			m.Answer = append(m.Answer, d.texts(head)...)
+		case f.lookup == lookupSilent:
+			return nil
+		case f.lookup == lookupNoName:
+			return m.SetRcode(q, dns.RcodeNameError)
+		case f.lookup == lookupFails:
+			return m.SetRcode(q, dns.RcodeServerFailure)
+		default:
+			m.Answer = append(m.Answer, addressesOf(head, f.addresses)...)
 		}
-		m.Answer = append(m.Answer, d.records(name, question.Qtype)...)
 	}
 	return m
 }
 
-// records returns what is known of a name; no record of a type is no error.
-func (d *dnsServer) records(name string, qtype uint16) []dns.RR {
-	head := dns.RR_Header{Name: name, Rrtype: qtype, Class: dns.ClassINET, Ttl: 1}
-	switch qtype {
-	case dns.TypeA:
-		return []dns.RR{&dns.A{Hdr: head, A: net.IPv4(127, 0, 0, 1)}}
-	case dns.TypeTXT:
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		var out []dns.RR
-		for _, value := range d.txt[name] {
-			out = append(out, &dns.TXT{Hdr: head, Txt: []string{value}})
-		}
-		return out
-	default:
-		return nil
+func (d *dnsServer) texts(head dns.RR_Header) (out []dns.RR) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, value := range d.txt[head.Name] {
+		out = append(out, &dns.TXT{Hdr: head, Txt: []string{value}})
 	}
+	return out
+}
+
+// addressesOf returns the addresses of the kind that is asked for.
+func addressesOf(head dns.RR_Header, all []netip.Addr) (out []dns.RR) {
+	if all == nil {
+		all = []netip.Addr{netip.MustParseAddr("127.0.0.1")}
+	}
+	for _, addr := range all {
+		switch {
+		case addr.Is4() && head.Rrtype == dns.TypeA:
+			out = append(out, &dns.A{Hdr: head, A: addr.AsSlice()})
+		case addr.Is6() && head.Rrtype == dns.TypeAAAA:
+			out = append(out, &dns.AAAA{Hdr: head, AAAA: addr.AsSlice()})
+		}
+	}
+	return out
 }
 
 func (d *dnsServer) close() error {
-	return errors.Join(d.tcp.Shutdown(), d.udp.Shutdown())
+	var errs []error
+	for _, s := range d.servers {
+		errs = append(errs, s.Shutdown())
+	}
+	return errors.Join(errs...)
 }

@@ -25,11 +25,22 @@ type faults struct {
 	approval  bool   // a new node waits for an administrator
 	taken     string // a name that somebody else's node has already
 
+	// The API for credentials.
+	oauthSecret string // the client secret that it knows; empty: any
+	wifClient   string // the client ID of a workload identity; empty: any
+	wifToken    string // the workload's own token; empty: any
+	apiStatus   int    // it answers with this HTTP status only; 0: it does not
+	apiDown     bool   // it hangs up without an answer
+
 	// Control answers with an HTTP status instead; 0: it does not.
 	mapStatus      int
 	deletedStatus  int // to a node that was deleted
 	registerStatus int
 	retryAfter     string // beside registerStatus
+
+	// All of control, but for our own nodes.
+	hang      bool          // connections are accepted, and nothing is answered
+	clockSkew time.Duration // its clock is ahead by so much
 
 	// The records that nodes set for the CA.
 	dnsError   string // control refuses them with this text
@@ -47,7 +58,10 @@ type faults struct {
 	acmeRetryAfter string        // 429 with this Retry-After for each order
 
 	// Outside.
-	clientAddress netip.Addr // where the public seems to come from
+	clientAddress netip.Addr   // where the public seems to come from
+	relay         string       // see relayFaults
+	addresses     []netip.Addr // of every name in the public DNS; none: 127.0.0.1
+	lookup        string       // see lookupFaults
 }
 
 // filterFaults are the packet filters that a control server could send by mistake.
@@ -59,6 +73,26 @@ var filterFaults = []string{
 	"unsigned", // with an unsigned node as a source, which a client refuses as a whole
 	"any",      // the ingress capability for every node
 }
+
+// relayFaults are the ways in which the public port fails.
+const (
+	relayDown  = "down"  // it refuses connections
+	relayStall = "stall" // it accepts and never answers
+	relayReset = "reset" // it accepts and resets
+	relayCut   = "cut"   // it brings the hello to the node, and then cuts both sides
+)
+
+var relayFaults = []string{"", relayDown, relayStall, relayReset, relayCut}
+
+// lookupFaults are the ways in which the public DNS fails to tell an address. Records for
+// the CA stay right.
+const (
+	lookupNoName = "nxdomain"
+	lookupFails  = "servfail"
+	lookupSilent = "silent" // there is no answer
+)
+
+var lookupFaults = []string{"", lookupNoName, lookupFails, lookupSilent}
 
 func defaultFaults() faults {
 	return faults{
@@ -79,10 +113,17 @@ func (f *faults) setters() map[string]func(string) error {
 		"strict_key":     setFlag(&f.strictKey),
 		"machine":        setFlag(&f.approval),
 		"taken":          setText(&f.taken, ""),
+		"oauth_secret":   setText(&f.oauthSecret, ""),
+		"wif_client":     setText(&f.wifClient, ""),
+		"wif_token":      setText(&f.wifToken, ""),
+		"api_status":     setNumber(&f.apiStatus, 0),
+		"api_down":       setFlag(&f.apiDown),
 		"map_fault":      setNumber(&f.mapStatus, 0),
 		"del_fault":      setNumber(&f.deletedStatus, start.deletedStatus),
 		"reg_fault":      setNumber(&f.registerStatus, 0),
 		"reg_after":      setText(&f.retryAfter, ""),
+		"control_hang":   setFlag(&f.hang),
+		"clock_skew":     setDuration(&f.clockSkew),
 		"dns_err":        setText(&f.dnsError, ""),
 		"dns_delay":      setDuration(&f.dnsDelay),
 		"dns_swallow":    setFlag(&f.dnsSwallow),
@@ -93,6 +134,9 @@ func (f *faults) setters() map[string]func(string) error {
 		"acme_delay":     setDuration(&f.acmeDelay),
 		"acme_429":       setText(&f.acmeRetryAfter, ""),
 		"client_address": setAddress(&f.clientAddress, start.clientAddress),
+		"relay":          setOneOf(&f.relay, relayFaults),
+		"a_answer":       setAddresses(&f.addresses),
+		"a_fail":         setOneOf(&f.lookup, lookupFaults),
 	}
 }
 
@@ -117,11 +161,14 @@ func (f faults) with(form url.Values) (faults, error) {
 
 // faultBox holds the faults of now.
 type faultBox struct {
-	mu  sync.Mutex
-	now faults
+	mu      sync.Mutex
+	now     faults
+	changed chan struct{} // closed at the next change
 }
 
-func newFaultBox() *faultBox { return &faultBox{now: defaultFaults()} }
+func newFaultBox() *faultBox {
+	return &faultBox{now: defaultFaults(), changed: make(chan struct{})}
+}
 
 func (b *faultBox) get() faults {
 	b.mu.Lock()
@@ -135,7 +182,7 @@ func (b *faultBox) set(form url.Values) error {
 	defer b.mu.Unlock()
 	next, err := b.now.with(form)
 	if err == nil {
-		b.now = next
+		b.change(next)
 	}
 	return err
 }
@@ -143,7 +190,32 @@ func (b *faultBox) set(form url.Values) error {
 func (b *faultBox) reset() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.now = defaultFaults()
+	b.change(defaultFaults())
+}
+
+// change wakes those who wait in await; b.mu is held.
+func (b *faultBox) change(next faults) {
+	b.now = next
+	close(b.changed)
+	b.changed = make(chan struct{})
+}
+
+// await waits until the faults are as ok wants them, and reports whether that came before
+// the end of ctx.
+func (b *faultBox) await(ctx context.Context, ok func(faults) bool) bool {
+	for {
+		b.mu.Lock()
+		now, changed := b.now, b.changed
+		b.mu.Unlock()
+		if ok(now) {
+			return true
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-changed:
+		}
+	}
 }
 
 func setText(dst *string, empty string) func(string) error {
@@ -195,6 +267,25 @@ func setAddress(dst *netip.Addr, empty netip.Addr) func(string) error {
 			*dst, err = netip.ParseAddr(text)
 		}
 		return err
+	}
+}
+
+// setAddresses reads addresses with commas between them; empty is none.
+func setAddresses(dst *[]netip.Addr) func(string) error {
+	return func(text string) error {
+		var all []netip.Addr
+		for word := range strings.SplitSeq(text, ",") {
+			if word == "" {
+				continue
+			}
+			addr, err := netip.ParseAddr(word)
+			if err != nil {
+				return err
+			}
+			all = append(all, addr)
+		}
+		*dst = all
+		return nil
 	}
 }
 

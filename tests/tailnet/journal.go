@@ -8,6 +8,7 @@ import (
 
 // Streams of the journal, as GET /logs names them.
 const (
+	apiLog     = "api"     // requests to the API for credentials, without what is secret
 	acmeLog    = "acme"    // requests to the CA and what it decided
 	controlLog = "control" // requests of nodes to the control server
 	relayLog   = "relay"   // connections from outside that failed, and why
@@ -26,7 +27,7 @@ func newJournal() *journal { return &journal{lines: emptyLines()} }
 
 // emptyLines has every stream, so that a reader never meets a null.
 func emptyLines() map[string][]string {
-	return map[string][]string{acmeLog: {}, controlLog: {}, relayLog: {}}
+	return map[string][]string{apiLog: {}, acmeLog: {}, controlLog: {}, relayLog: {}}
 }
 
 // add appends one line with the time of day to a stream.

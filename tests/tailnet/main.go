@@ -1,10 +1,10 @@
 // Command tailnet is a whole Tailscale tailnet on 127.0.0.1, for tests and the demo.
 //
-// It runs a control server, a relay for packets (DERP and STUN), a certificate
-// authority, a DNS server and the public ingress of Funnel, so that a real
-// helper process can enrol, get a real certificate and be reached "from the
-// internet" with nothing leaving the machine. Every fault that a tailnet can
-// have is one request to its fault API (api.go).
+// It runs a control server, the API for credentials, a relay for packets (DERP
+// and STUN), a certificate authority, a DNS server and the public ingress of
+// Funnel, so that a real helper process can enrol, get a real certificate and be
+// reached "from the internet" with nothing leaving the machine. Every fault that
+// a tailnet can have is one request to its fault API (api.go).
 //
 // When all is up it prints one line of JSON with its addresses. It ends when its
 // stdin closes, so that it never outlives the test that started it, or on

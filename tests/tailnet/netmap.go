@@ -37,7 +37,8 @@ func (v view) apply(res *tailcfg.MapResponse) {
 		}
 	}
 	if res.Peers != nil {
-		res.Peers = v.peers(res.Peers)
+		v.nameUser(res.Peers, res.UserProfiles)
+		res.Peers, res.PeersRemoved = v.peers(res.Peers)
 	}
 	res.PacketFilter = v.filter(res.PacketFilter)
 }
@@ -60,6 +61,7 @@ func (v view) applySelf(n *tailcfg.Node) {
 func (v view) applyNode(n *tailcfg.Node) {
 	if known := v.nodes[n.Key]; known != nil {
 		n.Name = known.label + "." + v.faults.domain + "."
+		n.Tags = known.grant.tags
 		n.KeyExpiry = known.expiry
 	}
 }
@@ -78,16 +80,36 @@ func (v view) certDomains(self *tailcfg.Node) []string {
 	return []string{strings.TrimSuffix(self.Name, ".")}
 }
 
-func (v view) peers(all []*tailcfg.Node) []*tailcfg.Node {
-	var kept []*tailcfg.Node
+// peers returns those whom the node may see. A list without one means "unchanged", so
+// that the last of them must be taken away by name.
+func (v view) peers(all []*tailcfg.Node) (kept []*tailcfg.Node, removed []tailcfg.NodeID) {
 	for _, p := range all {
 		if !v.nodes[p.Key].alive() || v.faults.noIngress && p.Key == v.relay {
+			removed = append(removed, p.ID)
 			continue
 		}
 		v.applyNode(p)
 		kept = append(kept, p)
 	}
-	return kept
+	if len(kept) > 0 {
+		return kept, nil
+	}
+	return nil, removed
+}
+
+// nameUser gives the ordinary node of the kit a person: WhoIs of its connections tells that
+// one. All other nodes have users that testcontrol makes up.
+func (v view) nameUser(peers []*tailcfg.Node, profiles []tailcfg.UserProfile) {
+	for _, p := range peers {
+		if known := v.nodes[p.Key]; known == nil || known.label != peerLabel {
+			continue
+		}
+		for i := range profiles {
+			if profiles[i].ID == p.User {
+				profiles[i].LoginName, profiles[i].DisplayName = peerLogin, peerDisplayName
+			}
+		}
+	}
 }
 
 // filter gives the ingress capability to the ingress node only, as a real tailnet does;
@@ -120,6 +142,7 @@ func (v view) filter(rules []tailcfg.FilterRule) []tailcfg.FilterRule {
 //	4 bytes, little endian: size | zstd or plain JSON of a tailcfg.MapResponse
 type mapWriter struct {
 	http.ResponseWriter
+	ready   func() error // waits until a frame may be sent
 	rewrite func(*tailcfg.MapResponse)
 	pending []byte
 }
@@ -134,6 +157,9 @@ func (m *mapWriter) Write(p []byte) (int, error) {
 		frame, rest, ok := cutFrame(m.pending)
 		if !ok {
 			return len(p), nil
+		}
+		if err := m.ready(); err != nil {
+			return 0, err
 		}
 		out, err := rewriteFrame(frame, m.rewrite)
 		if err != nil {

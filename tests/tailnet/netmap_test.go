@@ -142,7 +142,11 @@ func TestStreamIsRewrittenFrameByFrame(t *testing.T) {
 			frameOf(t, tailcfg.MapResponse{Domain: "b"}, packed),
 		)
 		out := newAnswer()
-		w := &mapWriter{ResponseWriter: out, rewrite: func(res *tailcfg.MapResponse) { res.Domain += "!" }}
+		w := &mapWriter{
+			ResponseWriter: out,
+			ready:          func() error { return nil },
+			rewrite:        func(res *tailcfg.MapResponse) { res.Domain += "!" },
+		}
 		for part := range slices.Chunk(stream, 7) { // frames come in any parts
 			if n, err := w.Write(part); n != len(part) || err != nil {
 				t.Fatal(n, err)

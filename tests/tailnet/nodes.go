@@ -19,10 +19,17 @@ const (
 	peerLabel    = "laptop"  // an ordinary member of the tailnet
 )
 
+// The person whose node the ordinary member is.
+const (
+	peerLogin       = "ada@example.com"
+	peerDisplayName = "Ada Lovelace"
+)
+
 // node is what control knows of one node key, beside what testcontrol keeps. Real
 // control decides all of it; testcontrol decides none.
 type node struct {
 	label    string
+	grant    grant // of the auth key that let it in, when the API made that
 	machine  key.MachinePublic
 	admitted bool // showed a key, or a person logged in
 	approved bool
@@ -49,15 +56,20 @@ const (
 )
 
 // judge decides about a register request that is not the end of a login. n is nil for
-// a node key that was never seen.
-func judge(f faults, n *node, authKey string, now time.Time) verdict {
-	wrong := authKey != "" && authKey != f.authKey
+// a node key that was never seen, made for an auth key that the API did not make.
+func judge(f faults, n *node, authKey string, made *authKey, now time.Time) verdict {
+	fresh := made != nil && !made.used
+	wrong := authKey != "" && authKey != f.authKey && !fresh
 	switch {
 	case n != nil && n.expired(now):
 		return replaceKey
 	case f.strictKey && wrong:
 		return rejectKey
-	case f.authKey == "" || n.alive():
+	case fresh || n.alive():
+		return admit
+	case made != nil:
+		return rejectKey // another node has used it
+	case f.authKey == "":
 		return admit
 	case wrong:
 		return rejectKey
@@ -141,26 +153,31 @@ func (r registry) labels() []string {
 
 // join makes a node a member. A new key of a machine that is known takes the place of
 // the old one, its name included; all others get the name they ask for when it is free.
-func (r registry) join(f faults, k key.NodePublic, machine key.MachinePublic, host string) {
+// given is what an auth key of the API gives, or nil.
+func (r registry) join(f faults, k key.NodePublic, machine key.MachinePublic, host string, given *grant) {
 	n := r[k]
 	if n == nil {
-		n = &node{approved: !f.approval}
+		n = &node{}
 		r[k] = n
 	}
 	wasAlive := n.alive()
 	n.machine, n.admitted, n.deleted = machine, true, false
 	for old, o := range r {
 		if old != k && o.machine == machine && o.alive() {
-			n.label, n.caps, n.approved, wasAlive = o.label, o.caps, o.approved, true
+			n.label, n.grant, n.caps, n.approved, wasAlive = o.label, o.grant, o.caps, o.approved, true
 			o.remove()
 		}
 	}
 	if !wasAlive {
+		n.grant, n.approved = grant{}, !f.approval
 		n.label = "" // the name it had is not its own any more
 		n.label = freeLabel(host, func(label string) bool {
 			_, _, err := r.find(label)
 			return err == nil || label == f.taken
 		})
+	}
+	if given != nil {
+		n.grant, n.approved = *given, n.approved || given.preauthorized
 	}
 }
 

@@ -25,6 +25,24 @@ func newOwnNode(label, dir, controlURL string) *tsnet.Server {
 	}
 }
 
+// awaitRoute waits until a node knows a way to another one. What it sends before that is
+// lost, and WireGuard tries again after 5 s only.
+func awaitRoute(ctx context.Context, from *tsnet.Server, to netip.AddrPort) error {
+	local, err := from.LocalClient()
+	if err != nil {
+		return err
+	}
+	for {
+		who, err := local.WhoIs(ctx, to.String())
+		if err == nil && who.Node.HomeDERP != 0 {
+			return nil
+		}
+		if !pause(ctx, peerPoll) {
+			return fmt.Errorf("%s knows no way to %s", from.Hostname, to.Addr())
+		}
+	}
+}
+
 // dialTailnet connects to a node of the tailnet, once it is in the netmap, and never to
 // anything else: tsnet's own Dial takes an address that the netmap lacks for one of the
 // internet and gives it to the operating system.

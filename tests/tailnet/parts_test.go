@@ -4,13 +4,17 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"errors"
 	"io"
 	"net"
 	"net/http"
+	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"github.com/miekg/dns"
 )
@@ -54,11 +58,7 @@ func TestWhatIsNoHelloIsRefused(t *testing.T) {
 }
 
 func TestDNSAnswersForTheTailnetOnly(t *testing.T) {
-	d, err := startDNS()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer d.close()
+	d := startedDNS(t, newFaultBox())
 	d.addTXT("_acme-challenge.Host.tail-box.ts.net", "proof")
 	for _, c := range []struct {
 		network, name string
@@ -71,17 +71,71 @@ func TestDNSAnswersForTheTailnetOnly(t *testing.T) {
 		{"udp", "host.tail-box.ts.net.", dns.TypeAAAA, dns.RcodeSuccess, ""},
 		{"udp", "github.com.", dns.TypeA, dns.RcodeRefused, ""},
 	} {
-		in, _, err := (&dns.Client{Net: c.network}).Exchange(new(dns.Msg).SetQuestion(c.name, c.qtype), d.addr())
-		if err != nil {
+		rcode, got, err := lookUp(c.network, d.addr(), c.name, c.qtype)
+		if rcode != c.rcode || got != c.want || err != nil {
+			t.Errorf("%s %d: got %d %q %v, want %d %q", c.name, c.qtype, rcode, got, err, c.rcode, c.want)
+		}
+	}
+}
+
+func startedDNS(t *testing.T, f *faultBox) *dnsServer {
+	t.Helper()
+	d, err := startDNS(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = d.close() })
+	return d
+}
+
+// lookUp returns the code of the answer and the values of its records.
+func lookUp(network, server, name string, qtype uint16) (rcode int, values string, err error) {
+	client := &dns.Client{Net: network, Timeout: 100 * time.Millisecond}
+	in, _, err := client.Exchange(new(dns.Msg).SetQuestion(name, qtype), server)
+	if err != nil {
+		return 0, "", err
+	}
+	for _, rr := range in.Answer {
+		values += strings.TrimPrefix(rr.String(), rr.Header().String()) + " "
+	}
+	return in.Rcode, strings.TrimSpace(values), nil
+}
+
+func TestFaultsOfPublicAddressesLeaveTheCAAlone(t *testing.T) {
+	f := newFaultBox()
+	d := startedDNS(t, f)
+	const name = "host.tail-box.ts.net."
+	d.addTXT(name, "proof")
+	for _, c := range []struct {
+		fault, value string
+		qtype        uint16
+		rcode        int
+		want         string
+	}{
+		{"a_answer", "100.64.0.9,fd7a:115c:a1e0::9,127.0.0.1", dns.TypeA, dns.RcodeSuccess, "100.64.0.9 127.0.0.1"},
+		{"a_answer", "100.64.0.9,fd7a:115c:a1e0::9", dns.TypeAAAA, dns.RcodeSuccess, "fd7a:115c:a1e0::9"},
+		{"a_fail", lookupNoName, dns.TypeA, dns.RcodeNameError, ""},
+		{"a_fail", lookupFails, dns.TypeAAAA, dns.RcodeServerFailure, ""},
+	} {
+		f.reset()
+		if err := f.set(url.Values{c.fault: {c.value}}); err != nil {
 			t.Fatal(err)
 		}
-		got := ""
-		for _, rr := range in.Answer {
-			got += strings.TrimPrefix(rr.String(), rr.Header().String())
+		if rcode, got, err := lookUp("udp", d.addr(), name, c.qtype); rcode != c.rcode || got != c.want || err != nil {
+			t.Errorf("%s=%s: got %d %q %v", c.fault, c.value, rcode, got, err)
 		}
-		if in.Rcode != c.rcode || got != c.want {
-			t.Errorf("%s %d: got %d %q, want %d %q", c.name, c.qtype, in.Rcode, got, c.rcode, c.want)
+		if _, got, err := lookUp("udp", d.addr(), name, dns.TypeTXT); got != `"proof"` || err != nil {
+			t.Errorf("%s=%s: TXT is %q %v", c.fault, c.value, got, err)
 		}
+		if _, got, err := lookUp("tcp", d.forCA.Addr().String(), name, dns.TypeA); got != "127.0.0.1" || err != nil {
+			t.Errorf("%s=%s: the CA gets %q %v", c.fault, c.value, got, err)
+		}
+	}
+	if err := f.set(url.Values{"a_fail": {lookupSilent}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := lookUp("udp", d.addr(), name, dns.TypeA); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("silence: %v", err)
 	}
 }
 
@@ -143,7 +197,7 @@ func TestJournalForgetsTheOldest(t *testing.T) {
 		t.Errorf("%d lines", got)
 	}
 	j.clear()
-	if got := j.read(); len(got) != 3 || len(got[relayLog]) != 0 || got[relayLog] == nil {
+	if got := j.read(); len(got) != 4 || len(got[relayLog]) != 0 || got[relayLog] == nil {
 		t.Errorf("after clear: %v", got)
 	}
 }

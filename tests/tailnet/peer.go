@@ -4,22 +4,29 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
+	"strings"
 	"sync"
 	"time"
 
 	"tailscale.com/tsnet"
 )
 
-const attackTimeout = 8 * time.Second
+const (
+	attackTimeout = 8 * time.Second
+	maxAnswer     = 64 << 10
+)
 
-// peer is an ordinary node of the tailnet, to try what such a node must not be able to
-// do. It enrols when it is first used, so that the start of the kit does not wait for it.
+// peer is an ordinary node of the tailnet, to try what such a node can do and what it must
+// not be able to. It enrols when it is first used, so that the start of the kit does not
+// wait for it.
 type peer struct {
 	dir     string
 	control *control
@@ -37,13 +44,23 @@ type attempt struct {
 	target    string // of that request; empty: the host's own name, port 443
 	tlsName   string // speak TLS with this server name; empty: plain
 	asIngress bool   // from the ingress node instead of the ordinary one
+	method    string // this and what follows: of the request that is made at last
+	path      *url.URL
+	headers   map[string]string
 }
 
 // result says how far an attempt came.
 type result struct {
-	Stage  string `json:"stage"`  // dial, ingress, tls, request or done
-	Status string `json:"status"` // of the last HTTP answer
-	Error  string `json:"error"`
+	Stage string `json:"stage"` // dial, ingress, tls, request or done
+	Error string `json:"error"`
+	answered
+}
+
+// answered is the last HTTP answer.
+type answered struct {
+	Status  string            `json:"status"`
+	Headers map[string]string `json:"headers,omitempty"` // several of a name have a comma between them
+	Body    string            `json:"body"`              // 64 KiB of a longer one
 }
 
 func newPeer(dir string, c *control, r *relay) *peer {
@@ -66,7 +83,29 @@ func parseAttempt(form url.Values) (attempt, error) {
 	if a.port == "" && !a.ingress {
 		errs = append(errs, errors.New("port is missing"))
 	}
-	return a, errors.Join(errs...)
+	return a, errors.Join(append(errs, a.parseRequest(form))...)
+}
+
+// parseRequest reads what is asked of the node; headers are a JSON object.
+func (a *attempt) parseRequest(form url.Values) (err error) {
+	a.method = orElse(form.Get("method"), http.MethodGet)
+	if a.path, err = url.ParseRequestURI(orElse(form.Get("path"), "/")); err != nil {
+		return fmt.Errorf("path: %w", err)
+	}
+	if err := json.Unmarshal([]byte(orElse(form.Get("headers"), "{}")), &a.headers); err != nil {
+		return fmt.Errorf("headers: %w", err)
+	}
+	return nil
+}
+
+// request is what is asked of the node. A header Host takes the place of the node's name.
+func (a attempt) request(host string) *http.Request {
+	req := &http.Request{Method: a.method, URL: a.path, Header: http.Header{}}
+	for name, value := range a.headers {
+		req.Header.Set(name, value)
+	}
+	req.Host = orElse(req.Header.Get("Host"), host)
+	return req
 }
 
 // try does what the attempt says. The error is of the kit; what the node answers, a
@@ -81,6 +120,9 @@ func (p *peer) try(ctx context.Context, a attempt) (result, error) {
 	to, err := p.address(a)
 	if err != nil {
 		return result{}, err
+	}
+	if err := awaitRoute(ctx, from, to); err != nil {
+		return result{Stage: "dial", Error: err.Error()}, nil
 	}
 	conn, err := dialTailnet(ctx, from, to)
 	if err != nil {
@@ -134,9 +176,9 @@ func (p *peer) speak(ctx context.Context, conn net.Conn, to netip.AddrPort, a at
 			target = a.host + "." + p.control.faults.get().domain + ":443"
 		}
 		source := netip.MustParseAddrPort("203.0.113.66:6666") // a lie: nobody asked from there
-		status, err := exchange(conn, reader, ingressRequest(to, target, source))
-		if err != nil || status != "101 Switching Protocols" || a.tlsName == "" {
-			return result{Stage: "ingress", Status: status, Error: errorText(err)}
+		answer, err := exchange(conn, reader, ingressRequest(to, target, source))
+		if err != nil || answer.Status != "101 Switching Protocols" || a.tlsName == "" {
+			return result{Stage: "ingress", Error: errorText(err), answered: answer}
 		}
 	}
 	if a.tlsName != "" {
@@ -146,27 +188,29 @@ func (p *peer) speak(ctx context.Context, conn net.Conn, to netip.AddrPort, a at
 		}
 		conn, reader = secure, bufio.NewReader(secure)
 	}
-	status, err := exchange(conn, reader, &http.Request{
-		Method: http.MethodGet,
-		URL:    &url.URL{Path: "/"},
-		Host:   a.host + "." + p.control.faults.get().domain,
-	})
+	answer, err := exchange(conn, reader, a.request(a.host+"."+p.control.faults.get().domain))
 	if err != nil {
-		return result{Stage: "request", Error: err.Error()}
+		return result{Stage: "request", Error: err.Error(), answered: answer}
 	}
-	return result{Stage: "done", Status: status}
+	return result{Stage: "done", answered: answer}
 }
 
-// exchange sends a request and returns the status of the answer.
-func exchange(conn net.Conn, reader *bufio.Reader, req *http.Request) (string, error) {
+// exchange sends a request and returns the answer.
+func exchange(conn net.Conn, reader *bufio.Reader, req *http.Request) (answered, error) {
 	if err := req.Write(conn); err != nil {
-		return "", err
+		return answered{}, err
 	}
-	res, err := http.ReadResponse(reader, nil)
+	res, err := http.ReadResponse(reader, req)
 	if err != nil {
-		return "", err
+		return answered{}, err
 	}
-	return res.Status, nil
+	defer res.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
+	headers := map[string]string{}
+	for name, values := range res.Header {
+		headers[name] = strings.Join(values, ", ")
+	}
+	return answered{Status: res.Status, Headers: headers, Body: string(body)}, err
 }
 
 func errorText(err error) string {

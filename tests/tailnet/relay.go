@@ -23,7 +23,8 @@ const (
 	firstDial      = 3 * time.Second
 	secondDial     = 10 * time.Second // a new WireGuard handshake with a restarted node takes 5
 	ingressTimeout = 15 * time.Second
-	lingerTimeout  = 30 * time.Second // for the client to close when the node has
+	lingerTimeout  = 30 * time.Second       // for the client to close when the node has
+	acceptPause    = 100 * time.Millisecond // after an error that passes
 )
 
 // relay is the public side of Funnel: a TCP port of 127.0.0.1 that stands for port 443
@@ -39,11 +40,13 @@ type relay struct {
 	control *control
 	faults  *faultBox
 	journal *journal
-	public  net.Listener
+	ctx     context.Context // ends with close
 	stop    context.CancelFunc
 
-	mu   sync.Mutex
-	open map[net.Conn]struct{}
+	mu     sync.Mutex
+	public net.Listener
+	fault  string // see relayFaults; what a new connection meets
+	open   map[net.Conn]struct{}
 }
 
 // startRelay enrols the ingress node and begins to accept.
@@ -56,38 +59,89 @@ func startRelay(ctx context.Context, dir string, public net.Listener, c *control
 		return nil, errorsAfter(fmt.Errorf("enrol the ingress node: %w", err), closeInTime(node))
 	}
 	c.setIngress(status.Self.PublicKey, status.TailscaleIPs)
-	serveCtx, stop := context.WithCancel(context.Background())
-	r := &relay{
-		node: node, control: c, faults: f, journal: j, public: public, stop: stop,
-		open: map[net.Conn]struct{}{},
-	}
-	go r.accept(serveCtx)
+	r := &relay{node: node, control: c, faults: f, journal: j, public: public, open: map[net.Conn]struct{}{}}
+	r.ctx, r.stop = context.WithCancel(context.Background())
+	go r.accept(public)
 	return r, nil
 }
 
-func (r *relay) accept(ctx context.Context) {
+// follow makes the public port fail as the fault says. Each change ends the connections
+// that are open: a client that keeps one would not meet the fault.
+func (r *relay) follow() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	before := r.fault
+	r.fault = r.faults.get().relay
+	if r.fault == before {
+		return nil
+	}
+	for c := range r.open {
+		_ = c.Close() // cut on purpose
+	}
+	switch {
+	case r.fault == relayDown:
+		return r.public.Close()
+	case before == relayDown:
+		return r.listenAgain()
+	}
+	return nil
+}
+
+// listenAgain opens the port that the public knows; r.mu is held.
+func (r *relay) listenAgain() error {
+	public, err := net.Listen("tcp", r.public.Addr().String())
+	if err != nil {
+		return fmt.Errorf("listen again for the public: %w", err)
+	}
+	r.public = public
+	go r.accept(public)
+	return nil
+}
+
+// accept ends when the port is closed. Any other error, such as too many open files, is
+// one that passes.
+func (r *relay) accept(public net.Listener) {
 	for {
-		client, err := r.public.Accept()
-		if err != nil {
-			if !errors.Is(err, net.ErrClosed) {
-				r.journal.add(relayLog, "accept: %v", err)
-			}
+		client, err := public.Accept()
+		switch {
+		case err == nil:
+			go r.serve(client)
+		case errors.Is(err, net.ErrClosed):
 			return
+		default:
+			r.journal.add(relayLog, "accept: %v", err)
+			pause(r.ctx, acceptPause)
 		}
-		go r.serve(ctx, client)
 	}
 }
 
-func (r *relay) serve(ctx context.Context, client net.Conn) {
-	r.track(client)
+func (r *relay) serve(client net.Conn) {
+	fault := r.track(client)
 	defer r.forget(client)
-	if err := r.forward(ctx, client); err != nil && ctx.Err() == nil {
+	if err := r.meet(client, fault); err != nil && r.ctx.Err() == nil {
 		r.journal.add(relayLog, "%s: %v", client.RemoteAddr(), err)
 	}
 }
 
-// forward brings one connection to its node and returns when both sides are done.
-func (r *relay) forward(ctx context.Context, client net.Conn) error {
+// meet forwards a client, or does to it what the fault says.
+func (r *relay) meet(client net.Conn, fault string) error {
+	switch fault {
+	case relayDown:
+		return errors.New("fault: down") // it was accepted a moment before
+	case relayReset:
+		_ = client.(*net.TCPConn).SetLinger(0) // the close that follows is then a reset
+		return errors.New("fault: reset")
+	case relayStall:
+		r.journal.add(relayLog, "%s: fault: stall", client.RemoteAddr()) // now, not at its end
+		_, _ = io.Copy(io.Discard, client)                               // until the client gives up
+		return nil
+	}
+	return r.forward(r.ctx, client, fault == relayCut)
+}
+
+// forward brings one connection to its node and returns when both sides are done, or, to
+// cut it, when the node has the hello.
+func (r *relay) forward(ctx context.Context, client net.Conn, cut bool) error {
 	if err := client.SetReadDeadline(time.Now().Add(helloTimeout)); err != nil {
 		return err
 	}
@@ -115,6 +169,10 @@ func (r *relay) forward(ctx context.Context, client net.Conn) error {
 	fromNode, err := enter(node, peerAPI, name, r.source(client))
 	if err != nil {
 		return fmt.Errorf("ingress of %s: %w", label, err)
+	}
+	if cut {
+		_, err := node.Write(hello)
+		return errors.Join(errors.New("fault: cut"), err)
 	}
 	return splice(client, io.MultiReader(bytes.NewReader(hello), client), node, fromNode)
 }
@@ -229,10 +287,13 @@ func copyAndFinish(dst net.Conn, src io.Reader, direction string) error {
 	return nil
 }
 
-func (r *relay) track(c net.Conn) {
+// track notes a connection, so that follow and close can end it, and returns the fault
+// that it meets.
+func (r *relay) track(c net.Conn) string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.open[c] = struct{}{}
+	return r.fault
 }
 
 func (r *relay) forget(c net.Conn) {
@@ -244,8 +305,8 @@ func (r *relay) forget(c net.Conn) {
 
 func (r *relay) close() error {
 	r.stop()
-	err := ignoreClosed(r.public.Close())
 	r.mu.Lock()
+	err := ignoreClosed(r.public.Close())
 	for c := range r.open {
 		_ = c.Close()
 	}

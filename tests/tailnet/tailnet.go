@@ -56,7 +56,7 @@ func (tn *tailnet) start(ctx context.Context, dir string) error {
 	if dir == "" {
 		dir = scratch
 	}
-	dns, err := startDNS()
+	dns, err := startDNS(tn.faults)
 	if err != nil {
 		return err
 	}
@@ -67,7 +67,7 @@ func (tn *tailnet) start(ctx context.Context, dir string) error {
 	}
 	tn.onClose(func() error { return ignoreClosed(public.Close()) })
 	// tls-alpn-01 then takes the same way as any client: relay, WireGuard, node.
-	tn.ca, err = startAuthority(dns.addr(), portOf(public), tn.faults, tn.journal)
+	tn.ca, err = startAuthority(dns.forCA.Addr().String(), portOf(public), tn.faults, tn.journal)
 	if err != nil {
 		return err
 	}
@@ -142,7 +142,7 @@ func (tn *tailnet) reset() error {
 	tn.control.reset()
 	tn.ca.setValidity(defaultValidity)
 	tn.journal.clear()
-	return errors.Join(tn.control.http.up(), tn.ca.http.up())
+	return errors.Join(tn.control.http.up(), tn.ca.http.up(), tn.relay.follow())
 }
 
 // close ends every part, the last one started first.
