@@ -4,6 +4,7 @@ As a command (standard library only, any Python >= 3.11):
 
     python tsnet_bridge/build.py helper [--out PATH]     the bridge, into repo_guardian/_bin
     python tsnet_bridge/build.py tailnet [--out PATH]    the local tailnet of the tests and the demo
+    python tsnet_bridge/build.py load [--out PATH]       what `make bench` measures with
     python tsnet_bridge/build.py go                      print the Go that would be used
 
 As the hook it compiles the bridge into the wheel and tags the wheel for its platform. The environment decides:
@@ -64,16 +65,28 @@ class BuildError(Exception):
 
 
 class Program(NamedTuple):
-    """One Go program of this repository: where its module lies and where its binary goes."""
+    """One Go program of this repository: where its sources lie and where its binary goes.
+
+    `tags` is a folder with a tags.txt, when that is not the program's own.
+    """
 
     name: str
     folder: Path
     out: Path
+    tags: Path | None = None
+
+    def read_tags(self) -> str:
+        """Its build tags, as -tags takes them."""
+        return read_tags(self.tags or self.folder)
 
 
 PROGRAMS: Final = {
     "helper": Program(BRIDGE_NAME, ROOT / "tsnet_bridge", ROOT / BRIDGE_IN_WHEEL),
     "tailnet": Program("tailnet", ROOT / "tests/tailnet", ROOT / "build/tailnet"),
+    # With the helper's tags: it measures the helper against a tsnet like its own.
+    "load": Program(
+        "load", ROOT / "tests/tailnet/load", ROOT / "build/load", ROOT / "tsnet_bridge"
+    ),
 }
 
 
@@ -258,16 +271,14 @@ def build(program: Program, out: Path, target: str) -> None:
     Raises:
         BuildError: no Go, no sources, or the compiler failed (its own words are on stderr).
     """
-    if not (program.folder / "go.mod").is_file():
+    if not any(program.folder.glob("*.go")):
         raise BuildError(
-            f"{program.folder} has no go.mod: expected the sources of {program.name} there"
+            f"{program.folder} has no Go files: expected the sources of {program.name} there"
         )
     go = need_go()
     out = out.resolve()
     out.parent.mkdir(parents=True, exist_ok=True)
-    command = go_command(
-        go.path, version=read_version(ROOT), tags=read_tags(program.folder), out=out
-    )
+    command = go_command(go.path, version=read_version(ROOT), tags=program.read_tags(), out=out)
     say(
         f"building {program.name} for {target} with {go.name}; the first time takes about two minutes"
     )
@@ -290,7 +301,7 @@ def third_party_notices(program: Program, target: str) -> str:
     go = need_go()
     form = "{{with .Module}}{{if not .Main}}{{.Path}} {{.Version}}|{{.Dir}}{{end}}{{end}}"
     listed = subprocess.run(
-        [go.path, "list", "-tags", read_tags(program.folder), "-deps", "-f", form, "."],
+        [go.path, "list", "-tags", program.read_tags(), "-deps", "-f", form, "."],
         cwd=program.folder,
         env=go_environment(os.environ, target),
         stdout=subprocess.PIPE,

@@ -34,11 +34,15 @@ const (
 // issuance fails with a typed error, and its tls-alpn-01 challenge can be answered.
 type backendTap struct {
 	lb atomic.Pointer[ipnlocal.LocalBackend]
+	// limited is called with the time until which the CA wants no more orders. The
+	// backend's ACME client says nothing of it: it sleeps until then, or its end.
+	limited atomic.Pointer[func(until time.Time)]
 }
 
 // registerTap must run before the first node starts; ipnext allows it once.
 var registerTap = sync.OnceValue(func() *backendTap {
 	t := &backendTap{}
+	http.DefaultClient.Transport = limitWatch{http.DefaultTransport, t} // the ACME client's
 	ipnext.RegisterExtension(t.Name(), func(_ logger.Logf, sb ipnext.SafeBackend) (ipnext.Extension, error) {
 		if lb, ok := sb.(*ipnlocal.LocalBackend); ok {
 			t.lb.Store(lb)
@@ -56,6 +60,37 @@ func (*backendTap) Init(ipnext.Host) error { return nil }
 
 // Shutdown does nothing.
 func (*backendTap) Shutdown() error { return nil }
+
+// limitWatch is a transport that notices the CA's "too many".
+type limitWatch struct {
+	next http.RoundTripper
+	tap  *backendTap
+}
+
+// RoundTrip passes the request on.
+func (w limitWatch) RoundTrip(req *http.Request) (*http.Response, error) {
+	res, err := w.next.RoundTrip(req)
+	if err == nil && res.StatusCode == http.StatusTooManyRequests && res.Header.Get("Content-Type") == "application/problem+json" {
+		if told := w.tap.limited.Load(); told != nil {
+			(*told)(retryTime(res.Header, time.Now()))
+		}
+	}
+	return res, err
+}
+
+// retryTime reads Retry-After, seconds or a date (RFC 9110, 10.2.3); zero when
+// there is none.
+func retryTime(header http.Header, now time.Time) time.Time {
+	text := header.Get("Retry-After")
+	if s, err := strconv.Atoi(text); err == nil {
+		return now.Add(time.Duration(s) * time.Second)
+	}
+	at, err := http.ParseTime(text)
+	if err != nil {
+		return time.Time{}
+	}
+	return at
+}
 
 // servedCert is the parsed certificate of one name.
 type servedCert struct {
@@ -76,10 +111,12 @@ func (c *servedCert) renewAt() time.Time { return c.notAfter().Add(-c.lifetime()
 
 // certReport is the outcome of one issuance or renewal.
 type certReport struct {
-	cert    *servedCert // nil when it failed
-	err     error
-	limited bool
-	retryAt time.Time
+	cert     *servedCert // nil when it failed
+	inWeek   int         // certificates for this name within the CA's period
+	err      error
+	limited  bool
+	retryAt  time.Time
+	underway bool // limited, and the attempt goes on by itself
 }
 
 // issuer gets and renews the certificate of one name. It is the only caller:
@@ -87,6 +124,7 @@ type certReport struct {
 type issuer struct {
 	tap       *backendTap
 	stateDir  string
+	ledger    ledger
 	log       *slog.Logger
 	firstWait time.Duration // backoff after the first failure
 	current   atomic.Pointer[servedCert]
@@ -95,10 +133,10 @@ type issuer struct {
 
 func newIssuer(cfg config, log *slog.Logger) *issuer {
 	firstWait := time.Minute
-	if cfg.Loopback {
+	if cfg.Loopback != "" {
 		firstWait = time.Second // no real CA counts our failures
 	}
-	return &issuer{tap: registerTap(), stateDir: cfg.StateDir, log: log, firstWait: firstWait}
+	return &issuer{tap: registerTap(), stateDir: cfg.StateDir, ledger: newLedger(cfg.StateDir), log: log, firstWait: firstWait}
 }
 
 // run obtains the certificate of domain and keeps it valid until ctx ends.
@@ -108,7 +146,7 @@ func (i *issuer) run(ctx context.Context, domain string, report func(certReport)
 	inARow, least := 0, time.Second
 	pace := renewalPace{first: i.firstWait}
 	for ctx.Err() == nil {
-		r := i.attempt(ctx, domain, least)
+		r := i.attempt(ctx, domain, least, report)
 		if ctx.Err() != nil {
 			return
 		}
@@ -117,7 +155,8 @@ func (i *issuer) run(ctx context.Context, domain string, report func(certReport)
 			inARow, least = 0, r.cert.lifetime()/3
 			i.current.Store(r.cert)
 			next = pace.next(r.cert, time.Now())
-			i.log.Info("cert.loaded", "domain", domain, "not_after", r.cert.notAfter(), "renew_at", next)
+			r.inWeek = i.count(r.cert)
+			i.log.Info("cert.loaded", "domain", domain, "not_after", r.cert.notAfter(), "renew_at", next, "issued_in_week", r.inWeek)
 		} else {
 			inARow++
 			i.failures.Add(1)
@@ -167,9 +206,22 @@ func sleepUntil(ctx context.Context, t time.Time) {
 	}
 }
 
+// count adds the certificate to the ledger; a count that fails costs nothing else.
+func (i *issuer) count(c *servedCert) int {
+	inWeek, err := i.ledger.record(c.domain, c.pair.Leaf, time.Now())
+	if err != nil {
+		i.log.Warn("cert.not_counted", "error", err.Error())
+	}
+	if inWeek >= weeklyBudget-1 {
+		i.log.Warn("cert.budget_low", "domain", c.domain, "issued_in_week", inWeek, "of", weeklyBudget,
+			"hint", "keep state_dir: each start without it costs a certificate")
+	}
+	return inWeek
+}
+
 // attempt asks the backend once: the cached certificate comes back at once, a
 // new one is issued when there is none that is valid for least.
-func (i *issuer) attempt(ctx context.Context, domain string, least time.Duration) certReport {
+func (i *issuer) attempt(ctx context.Context, domain string, least time.Duration, report func(certReport)) certReport {
 	ctx, cancel := context.WithTimeout(ctx, issueTimeout)
 	defer cancel()
 	if err := checkFree(i.stateDir); err != nil {
@@ -179,9 +231,24 @@ func (i *issuer) attempt(ctx context.Context, domain string, least time.Duration
 	if lb == nil {
 		return certReport{err: errors.New("the node has no backend yet")}
 	}
+	var limitedUntil atomic.Pointer[time.Time]
+	told := func(until time.Time) {
+		limitedUntil.Store(&until)
+		if deadline, _ := ctx.Deadline(); until.After(deadline) {
+			cancel() // it would sleep to its end for nothing
+			return
+		}
+		report(certReport{err: errLimited, limited: true, retryAt: until, underway: true})
+	}
+	i.tap.limited.Store(&told)
+	defer i.tap.limited.Store(nil)
 	pems, err := lb.GetCertPEMWithValidity(ctx, domain, least)
 	if err != nil {
-		return failedReport(err)
+		r := failedReport(err)
+		if until := limitedUntil.Load(); until != nil {
+			r.err, r.limited, r.retryAt = errLimited, true, *until
+		}
+		return r
 	}
 	pair, err := tls.X509KeyPair(pems.CertPEM, pems.KeyPEM)
 	if err != nil {
@@ -189,6 +256,8 @@ func (i *issuer) attempt(ctx context.Context, domain string, least time.Duration
 	}
 	return certReport{cert: &servedCert{domain, &pair}}
 }
+
+var errLimited = errors.New("it makes no more certificates for this name for now (429)")
 
 // failedReport reads the limit of the CA out of the error: 429 and Retry-After.
 func failedReport(err error) certReport {
@@ -199,9 +268,7 @@ func failedReport(err error) certReport {
 	}
 	answer := status.HTTPStatus()
 	r.limited = answer.Code == http.StatusTooManyRequests
-	if s, err := strconv.Atoi(answer.Header.Get("Retry-After")); err == nil {
-		r.retryAt = time.Now().Add(time.Duration(s) * time.Second)
-	}
+	r.retryAt = retryTime(answer.Header, time.Now())
 	return r
 }
 

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
+	"os"
 	"testing"
 	"time"
 
@@ -78,7 +80,94 @@ func TestUnknownValidationIsNotAnswered(t *testing.T) {
 // Without a backend an attempt fails instead of crashing.
 func TestIssuerWithoutBackendFails(t *testing.T) {
 	i := &issuer{tap: &backendTap{}, stateDir: t.TempDir(), log: quiet()}
-	if r := i.attempt(t.Context(), ownName, time.Second); r.err == nil || r.cert != nil {
+	if r := i.attempt(t.Context(), ownName, time.Second, nil); r.err == nil || r.cert != nil {
 		t.Errorf("%+v", r)
+	}
+}
+
+// The CA's wish is read in both forms that HTTP has for it; none is no time at all.
+func TestRetryAfterIsRead(t *testing.T) {
+	for text, want := range map[string]time.Time{
+		"3600": noon.Add(time.Hour), noon.Add(time.Minute).Format(http.TimeFormat): noon.Add(time.Minute), "": {}, "soon": {},
+	} {
+		if got := retryTime(http.Header{"Retry-After": {text}}, noon); !want.Equal(got) {
+			t.Errorf("%q: want %v, got %v", text, want, got)
+		}
+	}
+}
+
+// The CA's "too many" is noticed while the backend's client says nothing, and nothing else is.
+func TestLimitOfTheCAIsNoticedAtOnce(t *testing.T) {
+	status, kind := http.StatusTooManyRequests, "application/problem+json"
+	ca := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Retry-After", "60")
+		w.Header().Set("Content-Type", kind)
+		w.WriteHeader(status)
+	}))
+	defer ca.Close()
+	tap := &backendTap{}
+	var told []time.Time
+	note := func(until time.Time) { told = append(told, until) }
+	client := http.Client{Transport: limitWatch{http.DefaultTransport, tap}}
+	for _, c := range []struct {
+		listening bool
+		status    int
+		kind      string
+		want      int
+	}{
+		{false, 429, "application/problem+json", 0}, {true, 429, "application/problem+json", 1},
+		{true, 429, "text/html", 1}, {true, 201, "application/problem+json", 1},
+	} {
+		if status, kind = c.status, c.kind; c.listening {
+			tap.limited.Store(&note)
+		}
+		res, err := client.Get(ca.URL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if c.want != len(told) {
+			t.Errorf("%+v: told %d times", c, len(told))
+		}
+	}
+	if wait := time.Until(told[0]); wait < 50*time.Second || wait > time.Minute {
+		t.Error(wait)
+	}
+}
+
+// A certificate counts once, for a week, and for its own name.
+func TestCertificatesAreCounted(t *testing.T) {
+	l := newLedger(t.TempDir())
+	first, _ := newCertificate(t, ownName)
+	second, _ := newCertificate(t, ownName)
+	other, _ := newCertificate(t, "other.tail-box.ts.net")
+	now := time.Now()
+	for _, c := range []struct {
+		name string
+		pair *tls.Certificate
+		now  time.Time
+		want int
+	}{
+		{ownName, first, now, 1}, {ownName, first, now, 1}, {ownName, second, now, 2},
+		{"other.tail-box.ts.net", other, now, 1}, {ownName, first, now.Add(8 * 24 * time.Hour), 0},
+	} {
+		if got, err := l.record(c.name, c.pair.Leaf, c.now); err != nil || c.want != got {
+			t.Errorf("%s: want %d, got %d %v", c.name, c.want, got, err)
+		}
+	}
+}
+
+// A damaged count begins again; one that cannot be written is told.
+func TestCountSurvivesItsFile(t *testing.T) {
+	pair, _ := newCertificate(t, ownName)
+	l := newLedger(t.TempDir())
+	if err := os.WriteFile(l.path, []byte(`[{"dom`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := l.record(ownName, pair.Leaf, time.Now()); err != nil || got != 1 {
+		t.Error(got, err)
+	}
+	if _, err := newLedger("/nowhere").record(ownName, pair.Leaf, time.Now()); err == nil {
+		t.Error("nothing was said")
 	}
 }

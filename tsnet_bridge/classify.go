@@ -22,13 +22,22 @@ const (
 // a map poll that is renewed goes through false too.
 const offlineGrace = 15 * time.Second
 
+// notFoundTwice is how often control must say that it does not know the node.
+const notFoundTwice = 2
+
 // signals is everything that was seen of the node, as raw as it came.
 type signals struct {
 	// What was asked for.
 	Hostname   string
-	KeyKept    bool // an auth key is at hand that this login has not used
-	KeyDropped bool // a key that was kept back was refused: it is not offered any more
-	ForeignURL bool // a control server that is neither Tailscale's nor the tests'
+	AnyName    bool   // another name will do
+	KeptName   string // of the node that this state folder served last
+	KeyKept    bool   // an auth key can be had that this login has not used
+	KeyDropped bool   // a key that was kept back was refused: it is not offered any more
+	ForeignURL bool   // a control server that is neither Tailscale's nor the tests'
+
+	// What the API said that makes auth keys.
+	MintError   string
+	MintRefused bool // it said no
 
 	// What the backend said.
 	StartError string            // text of tsnet's Start
@@ -37,7 +46,7 @@ type signals struct {
 	Health     map[string]string // warnable code to text
 	BrowseURL  string
 	WasRunning bool // Running was seen in this process
-	NotFound   bool // the log said that control does not know the node
+	NotFound   int  // how often the log said that control does not know the node
 
 	// What the status said.
 	DNSName     string
@@ -45,15 +54,24 @@ type signals struct {
 	Tags        []string
 	KeyExpiry   time.Time
 	OfflineFor  time.Duration // since Self.Online went false; 0 is online
+	Patience    time.Duration // from when on OfflineFor means something
 	AccessError string        // text of ipn.CheckFunnelAccess
 
 	// What the certificate and the listener are at.
 	CertNotAfter    time.Time // zero: none yet
+	CertInWeek      int       // certificates for this name in the CA's period
 	CertError       string
 	CertRateLimited bool
 	CertRetryAt     time.Time
 	ListenError     string // text of tsnet's ListenFunnel
 	Listening       bool
+
+	// What the looks at the public address found.
+	Watched   bool // there are looks
+	Answered  bool // since this name is served
+	PathDown  bool // several looks in a row failed
+	PathFault probeFault
+	PathError string
 
 	Now time.Time
 }
@@ -66,8 +84,8 @@ type rule func(signals) (verdict, bool)
 
 // rules are asked in this order; the first that knows decides.
 var rules = []rule{
-	startRefused, loggingRequired, keyRejected, approvalNeeded, controlAway, loginNeeded, notRunning,
-	nameConflict, funnelRefused, certMissing, notListening, gone, pathBroken, certOver,
+	startRefused, loggingRequired, keyRejected, keyNotMade, approvalNeeded, controlAway, loginNeeded, notRunning,
+	nameConflict, funnelRefused, certMissing, notListening, gone, filterRefused, pathDown, controlLost, unanswered, certOver,
 }
 
 // classify says what the signals mean. It is pure: same signals, same verdict.
@@ -105,28 +123,18 @@ func startRefused(s signals) (verdict, bool) {
 	if s.StartError == "" {
 		return verdict{}, false
 	}
-	if strings.Contains(s.StartError, "resolving auth key") {
-		return oauthRefused(s.StartError), true
-	}
 	for _, h := range startHints {
-		if strings.Contains(s.StartError, h.part) {
-			return verdict{stateFailed, h.code, "the node did not start: " + s.StartError, h.hint}, true
+		if !strings.Contains(s.StartError, h.part) {
+			continue
 		}
-	}
-	return verdict{stateFailed, codeNodeStartFailed, "the node did not start: " + s.StartError, ""}, true
-}
-
-// oauthRefused tells an API that is away from one that says no.
-func oauthRefused(text string) verdict {
-	for _, part := range []string{"dial tcp", "timeout", "deadline exceeded", "EOF", "500", "502", "503", "504"} {
-		if strings.Contains(text, part) {
-			return verdict{stateAuthenticating, codeControlUnreachable,
-				"the API that turns the OAuth client secret into an auth key does not answer: " + text,
-				"nothing to do if it comes back; else check the network and HTTPS_PROXY"}
+		state := stateFailed
+		if h.code == codeStateDirUnwritable {
+			state = stateStarting // it is tried again, and room may be made
 		}
+		return verdict{state, h.code, "the node did not start: " + s.StartError, h.hint}, true
 	}
-	return verdict{stateFailed, codeAuthKeyRejected, "the OAuth client secret was refused: " + text,
-		"make an OAuth client with the scope auth_keys and the node's tags at https://login.tailscale.com/admin/settings/oauth and set TS_AUTHKEY"}
+	return verdict{stateFailed, codeNodeStartFailed, "the node did not start: " + s.StartError,
+		"see the log for the cause (repo-guardian funnel logs)"}, true
 }
 
 func loggingRequired(s signals) (verdict, bool) {
@@ -151,6 +159,21 @@ func keyRejected(s signals) (verdict, bool) {
 			"name the tags in tagOwners of the tailnet policy and give them to the auth key"}, true
 	}
 	return verdict{}, false
+}
+
+// keyNotMade is the API that turns an OAuth client secret or a workload identity
+// into an auth key: away, or saying no.
+func keyNotMade(s signals) (verdict, bool) {
+	switch {
+	case s.MintError == "", s.KeyDropped:
+		return verdict{}, false
+	case s.MintRefused:
+		return verdict{stateFailed, codeAuthKeyRejected, "no auth key was made: " + s.MintError,
+			"the OAuth client or the workload identity needs the scope auth_keys and the node's tags: " +
+				"https://login.tailscale.com/admin/settings/trust-credentials; then set TS_CLIENT_SECRET or TS_CLIENT_ID"}, true
+	}
+	return verdict{s.whileServing(stateAuthenticating), codeControlUnreachable, "the API that makes the auth key does not answer: " + s.MintError,
+		"nothing to do if it comes back; else check the network and HTTPS_PROXY"}, true
 }
 
 func controlAway(s signals) (verdict, bool) {
@@ -186,7 +209,7 @@ func loginNeeded(s signals) (verdict, bool) {
 	switch {
 	case s.Backend != ipn.NeedsLogin:
 		return verdict{}, false
-	case s.WasRunning && !s.KeyExpiry.IsZero() && s.KeyExpiry.Before(s.Now):
+	case s.WasRunning && s.expired():
 		return verdict{stateAuthenticating, codeNodeExpired,
 			"the node key expired at " + s.KeyExpiry.UTC().Format(time.RFC3339), expiredHint(s)}, true
 	case s.BrowseURL != "" && !s.KeyKept:
@@ -199,11 +222,14 @@ func loginNeeded(s signals) (verdict, bool) {
 	return verdict{State: stateAuthenticating, Message: "logging in"}, true
 }
 
+// expired reports whether the node key has ended.
+func (s signals) expired() bool { return !s.KeyExpiry.IsZero() && s.KeyExpiry.Before(s.Now) }
+
 func expiredHint(s signals) string {
 	if s.BrowseURL != "" {
 		return "open " + s.BrowseURL + " in a browser; a tagged node's key never expires"
 	}
-	return "extend the key at https://login.tailscale.com/admin/machines; a tagged node's key never expires"
+	return "extend the key at https://login.tailscale.com/admin/machines, or start again for a login address; a tagged node's key never expires"
 }
 
 func notRunning(s signals) (verdict, bool) {
@@ -226,16 +252,32 @@ func (s signals) given() string {
 	return name
 }
 
+// numbered reports whether given is wanted with the number that control adds to
+// a name that is taken.
+func numbered(given, wanted string) bool {
+	number, found := strings.CutPrefix(given, wanted+"-")
+	_, err := strconv.Atoi(number)
+	return found && err == nil
+}
+
+// conflict reports whether the name is one that nobody chose. A node that has
+// served may be renamed by its admin, and is followed.
+func (s signals) conflict() bool {
+	given := s.given()
+	if given == s.Hostname || s.AnyName || given == s.KeptName {
+		return false
+	}
+	return s.KeptName == "" || numbered(given, s.Hostname)
+}
+
+// nameConflict comes before the certificate: one for the wrong name would count
+// against the CA's weekly limit.
 func nameConflict(s signals) (verdict, bool) {
 	given := s.given()
-	state := stateFailed
-	if !s.CertNotAfter.IsZero() {
-		state = stateDegraded // renamed while it served: it may get its name back
-	}
-	return verdict{state, codeNameConflict,
+	return verdict{s.whileServing(stateAwaitingFunnel), codeNameConflict,
 		fmt.Sprintf("control named this node %q, wanted was %q: the public address would be another one", given, s.Hostname),
-		fmt.Sprintf("remove the other node %q at https://login.tailscale.com/admin/machines and rename this one, or set TS_HOSTNAME=%s", s.Hostname, given),
-	}, given != s.Hostname
+		fmt.Sprintf("remove the other node %q at https://login.tailscale.com/admin/machines and rename this one to it, or set TS_ACCEPT_NAME=true to serve as %q", s.Hostname, given),
+	}, s.conflict()
 }
 
 // Texts of ipn.CheckFunnelAccess and tsnet's ListenFunnel; one of them comes
@@ -353,16 +395,42 @@ func gone(s signals) (verdict, bool) {
 }
 
 // deleted needs both signs: either alone is also seen when control has a bad day.
-func (s signals) deleted() bool { return s.NotFound && s.OfflineFor >= time.Minute }
+func (s signals) deleted() bool { return s.NotFound >= notFoundTwice && s.OfflineFor >= s.Patience }
 
-func pathBroken(s signals) (verdict, bool) {
-	if text := s.Health[healthFilter]; text != "" {
-		return verdict{stateDegraded, codePublicPathDown, text,
-			"the tailnet's packet filter names a node that tailnet lock has not signed; see https://tailscale.com/kb/1226/tailnet-lock"}, true
-	}
+func filterRefused(s signals) (verdict, bool) {
+	text := s.Health[healthFilter]
+	return verdict{stateDegraded, codePublicPathDown, text,
+		"the tailnet's packet filter names a node that tailnet lock has not signed; see https://tailscale.com/kb/1226/tailnet-lock"}, text != ""
+}
+
+// pathHints say what to do about a public path that is down, by where it ends.
+var pathHints = map[probeFault]string{
+	faultDNS: "the DNS record of a new name can take ten minutes; if it stays away, see `dig NAME` and https://status.tailscale.com, " +
+		"or name another DNS server in FUNNEL_PROBE_RESOLVER",
+	faultTailnet: "the DNS server here answers for the tailnet (MagicDNS): set FUNNEL_PROBE_RESOLVER=1.1.1.1:53, or FUNNEL_PROBE=false",
+	faultConnect: "if this machine may not open connections to port 443, set HTTPS_PROXY or FUNNEL_PROBE=false; else see https://status.tailscale.com",
+	faultTLS:     "the ingress does not reach this node: see https://status.tailscale.com and `repo-guardian funnel logs`",
+	faultAnswer:  "something else answers at this name: compare `repo-guardian funnel status` with https://login.tailscale.com/admin/machines",
+}
+
+func pathDown(s signals) (verdict, bool) {
+	return verdict{stateDegraded, codePublicPathDown,
+		"the public address does not answer (" + string(s.PathFault) + "): " + s.PathError, pathHints[s.PathFault]}, s.PathDown
+}
+
+func controlLost(s signals) (verdict, bool) {
 	return verdict{stateDegraded, codeControlUnreachable,
 		"the control server does not answer; requests are still served",
-		"nothing to do if it comes back; do not restart, a new start needs the control server"}, s.OfflineFor >= offlineGrace
+		"nothing to do if it comes back; do not restart, a new start needs the control server"}, s.OfflineFor >= s.Patience
+}
+
+// unanswered is an address that is served as far as we can tell from inside.
+func unanswered(s signals) (verdict, bool) {
+	message := "waiting for the first answer through the public address"
+	if s.PathError != "" {
+		message += " (" + string(s.PathFault) + ": " + s.PathError + ")"
+	}
+	return verdict{State: stateAwaitingFunnel, Message: message}, s.Watched && !s.Answered
 }
 
 func certOver(s signals) (verdict, bool) {

@@ -25,7 +25,7 @@ const (
 
 // fresh has just started, running is in the tailnet, serving is ready.
 func fresh(change func(*signals)) signals {
-	s := signals{Hostname: "guard", Backend: ipn.NeedsLogin, Now: noon}
+	s := signals{Hostname: "guard", Backend: ipn.NeedsLogin, Patience: offlineGrace, Now: noon}
 	change(&s)
 	return s
 }
@@ -98,7 +98,12 @@ var verdicts = []struct {
 	{"switched off", running(func(s *signals) { s.Backend = ipn.Stopped }), stateFailed, codeNodeStartFailed, ""},
 	{"connecting again", serving(func(s *signals) { s.Backend = ipn.Starting }), stateDegraded, "", ""},
 
-	{"another name", running(func(s *signals) { s.DNSName = "guard-1.tail-box.ts.net" }), stateFailed, codeNameConflict, "TS_HOSTNAME=guard-1"},
+	{"another name", running(func(s *signals) { s.DNSName = "guard-1.tail-box.ts.net" }), stateAwaitingFunnel, codeNameConflict, "TS_ACCEPT_NAME"},
+	{"another name, which will do", running(func(s *signals) { s.DNSName, s.AnyName = "guard-1.tail-box.ts.net", true }), stateIssuing, "", ""},
+	{"another name, served before", running(func(s *signals) { s.DNSName, s.KeptName = "guard-1.tail-box.ts.net", "guard-1" }), stateIssuing, "", ""},
+	{"renamed by its admin", serving(func(s *signals) { s.DNSName, s.KeptName = "hooks.tail-box.ts.net", "guard" }), stateReady, "", ""},
+	{"a new hostname that is taken", serving(func(s *signals) { s.DNSName, s.KeptName = "guard-2.tail-box.ts.net", "old" }), stateDegraded, codeNameConflict, "guard-2"},
+	{"a name that only looks numbered", serving(func(s *signals) { s.DNSName, s.KeptName = "guard-eu.tail-box.ts.net", "guard" }), stateReady, "", ""},
 	{"another name while serving", serving(func(s *signals) { s.DNSName = "guard-1.tail-box.ts.net" }), stateDegraded, codeNameConflict, ""},
 	{"HTTPS off", running(func(s *signals) { s.AccessError = noHTTPS }), stateAwaitingFunnel, codeHTTPSDisabled, "admin/dns"},
 	{"HTTPS half on", running(func(s *signals) { s.CertDomains = nil }), stateAwaitingFunnel, codeHTTPSDisabled, ""},
@@ -131,21 +136,50 @@ var verdicts = []struct {
 	{"serving", serving(func(*signals) {}), stateReady, "", ""},
 	{"a short absence of control", serving(func(s *signals) { s.OfflineFor = 5 * time.Second }), stateReady, "", ""},
 	{"control away while serving", serving(func(s *signals) { s.OfflineFor = 20 * time.Second }), stateDegraded, codeControlUnreachable, "do not restart"},
-	{"deleted", serving(func(s *signals) { s.OfflineFor, s.NotFound = 2*time.Minute, true }), stateDegraded, codeNodeDeleted, ""},
-	{"control has a bad day", serving(func(s *signals) { s.OfflineFor, s.NotFound = 20*time.Second, true }), stateDegraded, codeControlUnreachable, ""},
+	{"deleted", serving(func(s *signals) { s.OfflineFor, s.NotFound = 20*time.Second, 2 }), stateDegraded, codeNodeDeleted, ""},
+	{"control has a bad day", serving(func(s *signals) { s.OfflineFor, s.NotFound = 20*time.Second, 1 }), stateDegraded, codeControlUnreachable, ""},
 	{"filter refused", serving(func(s *signals) { s.Health = map[string]string{healthFilter: badFilter} }), stateDegraded, codePublicPathDown, "tailnet lock"},
 	{"harmless health", serving(func(s *signals) { s.Health = map[string]string{"warming-up": "Tailscale is starting. Please wait."} }), stateReady, "", ""},
 	{"certificate over", serving(func(s *signals) { s.CertNotAfter, s.CertError = noon.Add(-1), "CA away" }), stateDegraded, codeCertFailed, "CA away"},
 	{"renewal failed in time", serving(func(s *signals) { s.CertError = "CA away" }), stateReady, "", ""},
 
-	{"disk full at the start", signals{StartError: "tsnet: write /d/tailscaled.state.tmp1: no space left on device"}, stateFailed, codeStateDirUnwritable, "1 MiB"},
-	{"read-only", signals{StartError: "tsnet: error creating filch: filch: open /d/tailscaled.log1.txt: read-only file system"}, stateFailed, codeStateDirUnwritable, "writable volume"},
+	{"disk full at the start", signals{StartError: "tsnet: write /d/tailscaled.state.tmp1: no space left on device"}, stateStarting, codeStateDirUnwritable, "1 MiB"},
+	{"read-only", signals{StartError: "tsnet: error creating filch: filch: open /d/tailscaled.log1.txt: read-only file system"}, stateStarting, codeStateDirUnwritable, "writable volume"},
 	{"state cut off", signals{StartError: `tsnet: failed to migrate existing TPM-sealed state file to plaintext format: failed to unmarshal "/d/s": unexpected end of JSON input`}, stateFailed, codeNodeStartFailed, "tailscaled.state is damaged"},
 	{"log file cut off", signals{StartError: "tsnet: logpolicy.LoadConfig for /d/tailscaled.log.conf: unexpected end of JSON input"}, stateFailed, codeNodeStartFailed, "delete tailscaled.log.conf"},
 	{"netlink denied", signals{StartError: "tsnet: route ip+net: netlinkrib: operation not permitted"}, stateFailed, codeNodeStartFailed, "AF_NETLINK"},
 	{"no /proc", signals{StartError: "tsnet: readlink /proc/self/exe: no such file or directory"}, stateFailed, codeNodeStartFailed, "/proc"},
-	{"OAuth API away", signals{StartError: `tsnet: error resolving auth key: Post "https://a/keys": Post "https://a/oauth/token": dial tcp 127.0.0.1:1: connect: connection refused`}, stateAuthenticating, codeControlUnreachable, ""},
-	{"OAuth secret wrong", signals{StartError: "tsnet: error resolving auth key: oauth2: cannot fetch token: 401 Unauthorized"}, stateFailed, codeAuthKeyRejected, "scope auth_keys"},
+	{"API of the keys away", fresh(func(s *signals) { s.MintError = `Post "https://a/oauth/token": dial tcp: connection refused` }), stateAuthenticating, codeControlUnreachable, "connection refused"},
+	{"API of the keys away while serving", serving(func(s *signals) { s.Backend, s.MintError = ipn.NeedsLogin, "timeout" }), stateDegraded, codeControlUnreachable, ""},
+	{"API of the keys says no", fresh(func(s *signals) { s.MintError, s.MintRefused = "401 Unauthorized", true }), stateFailed, codeAuthKeyRejected, "scope auth_keys"},
+	{"API of the keys said no to an enrolled node", serving(func(s *signals) {
+		s.Backend, s.KeyExpiry, s.MintError, s.MintRefused, s.KeyDropped = ipn.NeedsLogin, noon.Add(-time.Second), "401", true, true
+	}), stateAuthenticating, codeNodeExpired, ""},
+
+	{"no look yet", serving(func(s *signals) { s.Watched = true }), stateAwaitingFunnel, "", "first answer"},
+	{"the first look failed", serving(func(s *signals) {
+		s.Watched, s.PathFault, s.PathError = true, faultDNS, "no such host"
+	}), stateAwaitingFunnel, "", "no such host"},
+	{"answered", serving(func(s *signals) { s.Watched, s.Answered = true, true }), stateReady, "", ""},
+	{"a look or two failed", serving(func(s *signals) { s.Watched, s.Answered, s.PathFault, s.PathError = true, true, faultTLS, "EOF" }), stateReady, "", ""},
+	{"path down, DNS", serving(func(s *signals) {
+		s.Watched, s.PathDown, s.PathFault, s.PathError = true, true, faultDNS, "no such host"
+	}), stateDegraded, codePublicPathDown, "ten minutes"},
+	{"path down, MagicDNS", serving(func(s *signals) {
+		s.Watched, s.PathDown, s.PathFault, s.PathError = true, true, faultTailnet, "100.64.0.9"
+	}), stateDegraded, codePublicPathDown, "FUNNEL_PROBE_RESOLVER=1.1.1.1:53"},
+	{"path down, no way out", serving(func(s *signals) {
+		s.Watched, s.PathDown, s.PathFault, s.PathError = true, true, faultConnect, "refused"
+	}), stateDegraded, codePublicPathDown, "HTTPS_PROXY"},
+	{"path down, ingress", serving(func(s *signals) {
+		s.Watched, s.PathDown, s.PathFault, s.PathError = true, true, faultTLS, "EOF"
+	}), stateDegraded, codePublicPathDown, "status.tailscale.com"},
+	{"path down, somebody else", serving(func(s *signals) {
+		s.Watched, s.PathDown, s.PathFault, s.PathError = true, true, faultAnswer, "404"
+	}), stateDegraded, codePublicPathDown, "funnel status"},
+	{"path down and control away", serving(func(s *signals) {
+		s.Watched, s.PathDown, s.PathFault, s.PathError, s.OfflineFor = true, true, faultTLS, "EOF", time.Hour
+	}), stateDegraded, codePublicPathDown, ""},
 	{"something new", signals{StartError: "tsnet: the moon is full"}, stateFailed, codeNodeStartFailed, "the moon is full"},
 }
 
@@ -165,7 +199,7 @@ func TestSignalsAreClassified(t *testing.T) {
 // A person who reads a code also reads what is wrong and what to do.
 func TestEveryCodeComesWithAMessageAndAHint(t *testing.T) {
 	for _, c := range verdicts {
-		if v := classify(c.signals); v.Code != "" && (v.Message == "" || v.Hint == "" && c.name != "something new") {
+		if v := classify(c.signals); v.Code != "" && (v.Message == "" || v.Hint == "") {
 			t.Errorf("%s: %+v", c.name, v)
 		}
 	}

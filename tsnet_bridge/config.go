@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"maps"
+	"net/netip"
 	"net/url"
 	"path/filepath"
 	"regexp"
@@ -44,14 +45,33 @@ type config struct {
 	AppSocket     string
 	WebhookPath   string
 	AuthKey       secret
+	Identity      identity
 	ControlURL    string
 	Tags          []string
+	AnyName       bool     // serve under another name than Hostname, when control gives one
+	TailnetPaths  []string // what members of the tailnet may GET; empty: the Funnel only
 	Port          int
-	Loopback      bool
+	Loopback      string // of the local tailnet: host:port where its public side is; empty: the real one
 	Restarts      int
+	Repaired      bool // the child before this one asked to be replaced, because its public path was down
+	Probe         probing
 	LogLevel      slog.Level
 	Grace         time.Duration
 	Limits        limits
+}
+
+// identity is a workload identity: a client id, and a token of its provider or
+// the audience to ask the provider for one with.
+type identity struct {
+	ClientID string
+	IDToken  secret // or file:/path, read when it is used
+	Audience string
+}
+
+// probing says how our own public address is watched.
+type probing struct {
+	Interval time.Duration // 0: not at all
+	Resolver string        // host:port of a DNS server; empty: the system's
 }
 
 // limits bound what one caller, and all callers together, may use.
@@ -59,6 +79,8 @@ type limits struct {
 	MaxBody           int64
 	MaxHeader         int
 	MaxConnections    int
+	SourceConnections int     // of one source address
+	SourceRate        float64 // requests a second of one source address
 	ReadHeaderTimeout time.Duration
 	ReadTimeout       time.Duration
 	WriteTimeout      time.Duration
@@ -111,11 +133,16 @@ func parseConfig(document []byte) (config, error) {
 		AppSocket:     d.absolute("app_socket"),
 		WebhookPath:   d.match("webhook_path", urlPath, "a path such as /webhooks/github"),
 		AuthKey:       secret(take[string](d, "auth_key", "a string")),
+		Identity:      d.identity("identity"),
 		ControlURL:    d.address("control_url"),
 		Tags:          d.tags("tags"),
+		AnyName:       take[bool](d, "any_name", "true or false"),
+		TailnetPaths:  d.paths("tailnet_paths"),
 		Port:          take[int](d, "port", "443, 8443 or 10000"),
-		Loopback:      take[bool](d, "loopback", "true or false"),
+		Loopback:      d.hostPort("loopback"),
 		Restarts:      int(d.count("restarts", 0, 1<<31)),
+		Repaired:      take[bool](d, "repaired", "true or false"),
+		Probe:         d.probing("probe"),
 		LogLevel:      d.level("log_level"),
 		Grace:         d.seconds("shutdown_grace_s", 0, 600),
 		Limits:        d.limits("limits"),
@@ -123,9 +150,13 @@ func parseConfig(document []byte) (config, error) {
 	if _, given := d.problems["port"]; !given && !slices.Contains(funnelPorts, c.Port) {
 		d.problem("port", "443, 8443 or 10000")
 	}
-	if isOAuth(c.AuthKey) && len(c.Tags) == 0 {
-		d.problem("tags", "at least one tag, because auth_key is an OAuth client secret")
+	if (isOAuth(c.AuthKey) || c.Identity.ClientID != "") && len(c.Tags) == 0 {
+		d.problem("tags", "at least one tag, because an OAuth client or a workload identity makes the auth key")
 	}
+	if isOAuth(c.AuthKey) {
+		d.attributes("auth_key", string(c.AuthKey))
+	}
+	d.attributes("identity", c.Identity.ClientID)
 	d.refuseUnknown()
 	if len(d.problems) > 0 {
 		return c, invalid(d.summary())
@@ -159,10 +190,6 @@ func checkSocketPaths(c config) error {
 	}
 	return nil
 }
-
-// isOAuth reports whether the key is an OAuth client secret, which makes an
-// auth key at each start.
-func isOAuth(key secret) bool { return strings.HasPrefix(string(key), "tskey-client-") }
 
 // fields is a JSON object that is taken apart name by name; what is left over
 // is unknown, what is wrong is collected.
@@ -271,29 +298,98 @@ func (d *fields) count(name string, least, most int64) int64 {
 	return value
 }
 
-func (d *fields) seconds(name string, least, most float64) time.Duration {
-	expected := fmt.Sprintf("seconds from %g to %g", least, most)
+func (d *fields) number(name string, least, most float64, unit string) float64 {
+	expected := fmt.Sprintf("%s from %g to %g", unit, least, most)
 	value := take[float64](d, name, expected)
 	if d.problems[d.prefix+name] == "" && (value < least || value > most) {
 		d.problem(name, expected)
 	}
-	return time.Duration(value * float64(time.Second))
+	return value
+}
+
+func (d *fields) seconds(name string, least, most float64) time.Duration {
+	return time.Duration(d.number(name, least, most, "seconds") * float64(time.Second))
+}
+
+func (d *fields) paths(name string) []string {
+	const expected = "a list of paths such as /status"
+	value := take[[]string](d, name, expected)
+	if slices.ContainsFunc(value, func(path string) bool { return !urlPath.MatchString(path) }) {
+		d.problem(name, expected)
+	}
+	return value
+}
+
+func (d *fields) hostPort(name string) string {
+	const expected = "an empty string or an address such as 127.0.0.1:53"
+	value := take[string](d, name, expected)
+	if _, err := netip.ParseAddrPort(value); value != "" && err != nil {
+		d.problem(name, expected)
+	}
+	return value
+}
+
+// inner opens an object within the document; its problems are the document's.
+func (d *fields) inner(name string) (*fields, bool) {
+	in, err := open(take[json.RawMessage](d, name, "an object"), d.prefix+name+".")
+	if err != nil {
+		if d.problems[d.prefix+name] == "" {
+			d.problem(name, "an object")
+		}
+		return nil, false
+	}
+	in.problems = d.problems
+	return in, true
+}
+
+func (d *fields) identity(name string) identity {
+	in, ok := d.inner(name)
+	if !ok {
+		return identity{}
+	}
+	i := identity{
+		ClientID: take[string](in, "client_id", "a string"),
+		IDToken:  secret(take[string](in, "id_token", "a string")),
+		Audience: take[string](in, "audience", "a string"),
+	}
+	in.refuseUnknown()
+	if given := i.IDToken != "" || i.Audience != ""; given != (i.ClientID != "") || i.IDToken != "" && i.Audience != "" {
+		d.problem(name, "client_id with either id_token or audience, or all three empty")
+	}
+	return i
+}
+
+func (d *fields) attributes(name, text string) {
+	if _, _, err := keyAttributes(text); err != nil {
+		d.problem(name, "known attributes; "+err.Error())
+	}
+}
+
+func (d *fields) probing(name string) probing {
+	in, ok := d.inner(name)
+	if !ok {
+		return probing{}
+	}
+	p := probing{
+		Interval: in.seconds("interval_s", 0, 86_400),
+		Resolver: in.hostPort("resolver"),
+	}
+	in.refuseUnknown()
+	return p
 }
 
 func (d *fields) limits(name string) limits {
-	in, err := open(take[json.RawMessage](d, name, "an object"), name+".")
-	if err != nil {
-		if d.problems[name] == "" {
-			d.problem(name, "an object")
-		}
+	in, ok := d.inner(name)
+	if !ok {
 		return limits{}
 	}
-	in.problems = d.problems
 	const shortest, longest = 0.001, 3600
 	l := limits{
 		MaxBody:           in.count("max_body_bytes", 1, 1<<30),
 		MaxHeader:         int(in.count("max_header_bytes", 1024, 1<<20)),
 		MaxConnections:    int(in.count("max_connections", 1, 100_000)),
+		SourceConnections: int(in.count("max_source_connections", 1, 100_000)),
+		SourceRate:        in.number("max_source_requests_per_s", 0.01, 1e6, "requests a second"),
 		ReadHeaderTimeout: in.seconds("read_header_timeout_s", shortest, longest),
 		ReadTimeout:       in.seconds("read_timeout_s", shortest, longest),
 		WriteTimeout:      in.seconds("write_timeout_s", shortest, longest),

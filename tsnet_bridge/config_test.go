@@ -134,16 +134,20 @@ func TestNoDocumentAndAnEndlessOneAreRefused(t *testing.T) {
 	}
 }
 
-// An OAuth client secret never leaves open what has a bad default.
-func TestOAuthSecretIsMadeExplicit(t *testing.T) {
-	for given, want := range map[string]string{
-		"tskey-auth-k1":                     "tskey-auth-k1",
-		"tskey-client-k1":                   "tskey-client-k1?ephemeral=false&preauthorized=true",
-		"tskey-client-k1?ephemeral=true":    "tskey-client-k1?ephemeral=true&preauthorized=true",
-		"tskey-client-k1?baseURL=http://a/": "tskey-client-k1?baseURL=http%3A%2F%2Fa%2F&ephemeral=false&preauthorized=true",
+// A secret or a client id never leaves open what has a bad default, and a wish that nobody knows is refused unseen.
+func TestAttributesOfAKeyAreRead(t *testing.T) {
+	for given, want := range map[string]attributes{
+		"k":                {false, true, ""},
+		"k?ephemeral=true": {true, true, ""},
+		"k?preauthorized=false&baseURL=http://a/": {false, false, "http://a"},
 	} {
-		if got := explicitKey(secret(given)); want != got {
-			t.Errorf("%s: want %s, got %s", given, want, got)
+		if base, got, err := keyAttributes(given); err != nil || base != "k" || want != got {
+			t.Errorf("%s: want %+v, got %q %+v %v", given, want, base, got, err)
+		}
+	}
+	for _, bad := range []string{"kSECRET?colour=red", "kSECRET?ephemeral=maybe", "kSECRET?%zz"} {
+		if _, _, err := keyAttributes(bad); err == nil || strings.Contains(err.Error(), "SECRET") {
+			t.Error(err)
 		}
 	}
 }

@@ -21,21 +21,26 @@ const (
 
 // control serves the parent, and anyone with curl --unix-socket, on our socket.
 type control struct {
-	board     *board
-	metrics   func() string
-	drain     func()
+	served
 	heartbeat time.Duration
 	server    *http.Server
-	served    chan struct{}
+	ended     chan struct{}
+}
+
+// served is what the control socket gives access to.
+type served struct {
+	board   *board
+	lines   *lineRing
+	metrics func() string
+	probe   func(context.Context) probeStatus
+	drain   func()
 }
 
 // openControl listens on the socket. It takes the place of a stale socket and
 // of nothing else.
 // A predecessor that still serves it, to end its requests, gets until patience
 // ends; when ctx ends before, the error is that of ctx.
-func openControl(
-	ctx context.Context, path string, patience time.Duration, b *board, metrics func() string, drain func(),
-) (*control, error) {
+func openControl(ctx context.Context, path string, patience time.Duration, what served) (*control, error) {
 	if err := waitForSocket(ctx, path, patience); err != nil {
 		return nil, err
 	}
@@ -47,10 +52,10 @@ func openControl(
 		ln.Close()
 		return nil, invalid("control_socket: " + err.Error())
 	}
-	c := &control{board: b, metrics: metrics, drain: drain, heartbeat: heartbeatEvery, served: make(chan struct{})}
+	c := &control{served: what, heartbeat: heartbeatEvery, ended: make(chan struct{})}
 	c.server = &http.Server{Handler: c.routes(), ReadHeaderTimeout: controlTimeout, ErrorLog: slogLines(func(string) {})}
 	go func() {
-		defer close(c.served)
+		defer close(c.ended)
 		_ = c.server.Serve(ln) // always ErrServerClosed
 	}()
 	return c, nil
@@ -107,9 +112,8 @@ func (c *control) routes() http.Handler {
 		w.WriteHeader(http.StatusAccepted)
 		c.drain()
 	})
-	mux.HandleFunc("POST /v1/probe", func(w http.ResponseWriter, _ *http.Request) {
-		w.WriteHeader(http.StatusNotImplemented)
-	})
+	mux.HandleFunc("GET /v1/logs", c.getLogs)
+	mux.HandleFunc("POST /v1/probe", func(w http.ResponseWriter, r *http.Request) { writeJSON(w, c.probe(r.Context())) })
 	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
 		_, _ = w.Write([]byte(c.metrics()))
@@ -117,9 +121,33 @@ func (c *control) routes() http.Handler {
 	return mux
 }
 
-func (c *control) getStatus(w http.ResponseWriter, _ *http.Request) {
+func (c *control) getStatus(w http.ResponseWriter, _ *http.Request) { writeJSON(w, c.board.current()) }
+
+func writeJSON(w http.ResponseWriter, document any) {
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(c.board.current())
+	_ = json.NewEncoder(w).Encode(document) // a reader that went away is no news
+}
+
+// getLogs writes the kept log lines and, when it is asked to follow, those to come.
+func (c *control) getLogs(w http.ResponseWriter, r *http.Request) {
+	kept, coming, done := c.lines.follow()
+	defer done()
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	for _, line := range kept {
+		_, _ = w.Write(line)
+	}
+	flush := http.NewResponseController(w)
+	for ok := r.URL.Query().Get("follow") == "1"; ok && flush.Flush() == nil; {
+		select {
+		case line := <-coming:
+			_, err := w.Write(line)
+			ok = err == nil
+		case <-c.ended:
+			ok = false
+		case <-r.Context().Done():
+			ok = false
+		}
+	}
 }
 
 // event is one line of the stream.
@@ -158,5 +186,5 @@ func (c *control) close() {
 	if c.server.Shutdown(ctx) != nil {
 		c.server.Close()
 	}
-	<-c.served
+	<-c.ended
 }

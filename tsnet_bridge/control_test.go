@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -33,9 +34,15 @@ type controlled struct {
 func openTestControl(t *testing.T) *controlled {
 	t.Helper()
 	c := &controlled{path: filepath.Join(shortDir(t), "c.sock"), drained: make(chan struct{}, 1)}
+	yes := true
 	c.client = overSocket(c.path)
 	var err error
-	c.control, err = openControl(t.Context(), c.path, 0, newBoard(config{}, newRedactor()), func() string { return "m 1\n" }, func() { c.drained <- struct{}{} })
+	c.control, err = openControl(t.Context(), c.path, 0, served{
+		board: newBoard(config{}, newRedactor()), lines: newLineRing(),
+		metrics: func() string { return "m 1\n" },
+		probe:   func(context.Context) probeStatus { return probeStatus{OK: &yes} },
+		drain:   func() { c.drained <- struct{}{} },
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,11 +75,15 @@ func TestControlSocketAnswers(t *testing.T) {
 	if res, body := c.ask(t, "GET", "/metrics"); body != "m 1\n" || !strings.HasPrefix(res.Header.Get("Content-Type"), "text/plain") {
 		t.Error(body, res.Header)
 	}
+	var probe probeStatus
+	if res, body := c.ask(t, "POST", "/v1/probe"); res.StatusCode != 200 || json.Unmarshal([]byte(body), &probe) != nil || !*probe.OK {
+		t.Error(res.StatusCode, body)
+	}
 	for _, asked := range []struct {
 		method, path string
 		status       int
 	}{
-		{"POST", "/v1/probe", 501},
+		{"GET", "/v1/probe", 405},
 		{"POST", "/v1/status", 405},
 		{"GET", "/v1/drain", 405},
 		{"GET", "/", 404},
@@ -150,7 +161,7 @@ func TestStaleSocketIsReplaced(t *testing.T) {
 	}
 	ln.(*net.UnixListener).SetUnlinkOnClose(false)
 	ln.Close()
-	c, err := openControl(t.Context(), path, 0, newBoard(config{}, newRedactor()), nil, nil)
+	c, err := openControl(t.Context(), path, 0, served{board: newBoard(config{}, newRedactor())})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -168,7 +179,7 @@ func TestForeignPathIsLeftAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, path := range []string{c.path, file} {
-		_, err := openControl(t.Context(), path, 0, c.board, nil, nil)
+		_, err := openControl(t.Context(), path, 0, c.served)
 		var f *fault
 		if !errors.As(err, &f) || codeSocketInUse != f.Code || f.Hint == "" {
 			t.Errorf("%s: %v", path, err)
@@ -182,7 +193,7 @@ func TestForeignPathIsLeftAlone(t *testing.T) {
 
 // A folder that is not there is named.
 func TestMissingSocketFolderIsNamed(t *testing.T) {
-	_, err := openControl(t.Context(), "/nowhere/c.sock", 0, nil, nil, nil)
+	_, err := openControl(t.Context(), "/nowhere/c.sock", 0, served{})
 	var f *fault
 	if !errors.As(err, &f) || codeConfigInvalid != f.Code || !strings.Contains(f.Message, "control_socket") {
 		t.Error(err)
@@ -209,5 +220,35 @@ func TestPredecessorGetsPatience(t *testing.T) {
 	}()
 	if err := waitForSocket(t.Context(), path, 5*time.Second); err != nil {
 		t.Error(err)
+	}
+}
+
+// The kept lines are read with those to come, the newest thousand of them, whatever the level is.
+func TestLogLinesAreKeptAndFollowed(t *testing.T) {
+	c := openTestControl(t)
+	log := newLogger(io.Discard, slog.LevelError, newRedactor(), c.lines)
+	for i := range linesKept + 10 {
+		log.Debug("line", "number", i)
+	}
+	res, body := c.ask(t, "GET", "/v1/logs")
+	lines := strings.Split(strings.TrimSpace(body), "\n")
+	if res.Header.Get("Content-Type") != "application/x-ndjson" || len(lines) != linesKept {
+		t.Fatal(len(lines), res.Header)
+	}
+	if !strings.Contains(lines[0], `"number":10}`) || !strings.Contains(lines[linesKept-1], `"number":1009}`) {
+		t.Error(lines[0], lines[linesKept-1])
+	}
+	stream, err := c.client.Get("http://bridge/v1/logs?follow=1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stream.Body.Close()
+	reader := bufio.NewScanner(stream.Body)
+	for range linesKept {
+		reader.Scan()
+	}
+	log.Info("later")
+	if !reader.Scan() || !strings.Contains(reader.Text(), "later") {
+		t.Error(reader.Text())
 	}
 }

@@ -2,19 +2,19 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
+	"crypto/rand"
 	"errors"
 	"io"
 	"log"
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
+	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
-
-	"tailscale.com/ipn"
 )
 
 // retryAfter is what a caller is told when we are full or the parent is away.
@@ -29,37 +29,101 @@ type outcome int
 const (
 	outcomeForwarded outcome = iota
 	outcomeNotFound
+	outcomeMalformed
 	outcomeTooLarge
 	outcomeBusy
+	outcomeLimited
 	outcomeTimeout
+	outcomeForbidden
 	outcomeUnavailable
 	outcomeAborted
+	outcomeProbe
 	outcomes // how many there are
 )
 
 // String is the metric's label.
 func (o outcome) String() string {
-	return [outcomes]string{"forwarded", "not_found", "too_large", "busy", "timeout", "unavailable", "aborted"}[o]
+	return [outcomes]string{
+		"forwarded", "not_found", "malformed", "too_large", "busy", "limited",
+		"timeout", "forbidden", "unavailable", "aborted", "probe",
+	}[o]
 }
 
-// edge is the public side: it lets one method on one path through, within
-// limits, before a byte wakes the parent.
-type edge struct {
-	cfg    config
-	log    *slog.Logger
-	proxy  http.Handler
-	server *http.Server
+// unread is why a connection was closed unread; a label of the metrics.
+type unread int
 
-	open            atomic.Int64 // connections now
-	accepted        atomic.Int64
-	refused         atomic.Int64 // closed unread, twice over the limit
-	handshakeErrors atomic.Int64
-	requests        [outcomes]atomic.Int64
-	parentAway      atomic.Bool
+const (
+	unreadCap    unread = iota // all callers together have too many
+	unreadSource               // this one has
+	unreadRate                 // this one has spent its answers too
+	unreads
+)
+
+// String is the metric's label.
+func (u unread) String() string { return [unreads]string{"cap", "source", "rate"}[u] }
+
+// handshakeReason is why a handshake failed; a label of the metrics.
+type handshakeReason int
+
+const (
+	handshakeUnknownName handshakeReason = iota
+	handshakeVersion
+	handshakeNoTLS
+	handshakeTimeout
+	handshakeHungUp
+	handshakeRefused // by the caller: it did not like our certificate
+	handshakeOther
+	handshakeReasons
+)
+
+// String is the metric's label.
+func (h handshakeReason) String() string {
+	return [handshakeReasons]string{
+		"unknown_name", "protocol_version", "no_tls", "timeout", "hung_up", "refused_by_caller", "other",
+	}[h]
+}
+
+// timeoutPhase is where a connection was given up; a label of the metrics.
+type timeoutPhase int
+
+const (
+	timeoutHeader timeoutPhase = iota
+	timeoutIdle
+	timeoutWrite
+	timeoutPhases
+)
+
+// String is the metric's label.
+func (p timeoutPhase) String() string { return [timeoutPhases]string{"header", "idle", "write"}[p] }
+
+// edge is the public side: it lets one method on one path through, within
+// limits, before a byte wakes the parent. From inside the tailnet it lets
+// some pages be read as well.
+type edge struct {
+	cfg     config
+	log     *slog.Logger
+	proxy   http.Handler
+	server  *http.Server
+	sources *sources
+	probes  sync.Map // answers to looks at our own address, by nonce
+	port    string
+
+	// ownName is the one Host that is served; none, or an empty one: any.
+	ownName atomic.Pointer[string]
+	// whoIs asks the backend who a caller inside the tailnet is; none: nobody is known.
+	whoIs atomic.Pointer[whoIs]
+
+	open       atomic.Int64 // connections now
+	accepted   atomic.Int64
+	unread     [unreads]atomic.Int64
+	handshakes [handshakeReasons]atomic.Int64
+	timeouts   [timeoutPhases]atomic.Int64
+	requests   [outcomes]atomic.Int64
+	parentAway atomic.Bool
 }
 
 func newEdge(cfg config, log *slog.Logger) *edge {
-	e := &edge{cfg: cfg, log: log}
+	e := &edge{cfg: cfg, log: log, sources: newSources(cfg.Limits), port: strconv.Itoa(cfg.Port)}
 	e.proxy = newProxy(cfg.AppSocket, e.answered, e.failed)
 	plain := new(http.Protocols)
 	plain.SetHTTP1(true) // h2 costs 1.4 times the CPU and brings nothing here
@@ -71,9 +135,9 @@ func newEdge(cfg config, log *slog.Logger) *edge {
 		ReadTimeout:                  cfg.Limits.ReadTimeout,
 		WriteTimeout:                 cfg.Limits.WriteTimeout,
 		IdleTimeout:                  cfg.Limits.IdleTimeout,
-		MaxHeaderBytes:               cfg.Limits.MaxHeader,
+		MaxHeaderBytes:               cfg.Limits.MaxHeader, // the gate is at it before
 		ErrorLog:                     slogLines(e.serverError),
-		ConnContext:                  e.connOpened,
+		ConnContext:                  withConn,
 		ConnState:                    e.connChanged,
 	}
 	return e
@@ -81,81 +145,76 @@ func newEdge(cfg config, log *slog.Logger) *edge {
 
 // serve accepts until the listener is closed.
 func (e *edge) serve(ln net.Listener) error {
-	return e.server.Serve(cappedListener{ln, e})
+	return e.server.Serve(publicListener{ln, e})
 }
-
-// caller is what is known of a connection when its first request comes.
-type caller struct {
-	addr  netip.Addr // invalid: not a Funnel connection
-	extra bool       // over the limit: answer 503
-}
-
-type callerKey struct{}
-
-// connOpened runs in the accept loop, once for each connection. RemoteAddr is
-// the relay's; the true client is in the Funnel connection under the TLS one.
-func (e *edge) connOpened(ctx context.Context, c net.Conn) context.Context {
-	e.accepted.Add(1)
-	now := caller{extra: e.open.Add(1) > int64(e.cfg.Limits.MaxConnections)}
-	if t, ok := c.(*tls.Conn); ok {
-		c = t.NetConn()
-	}
-	if f, ok := c.(*ipn.FunnelConn); ok {
-		now.addr = f.Src.Addr().Unmap()
-	}
-	return context.WithValue(ctx, callerKey{}, now)
-}
-
-func (e *edge) connChanged(_ net.Conn, state http.ConnState) {
-	if state == http.StateClosed || state == http.StateHijacked {
-		e.open.Add(-1)
-	}
-}
-
-// cappedListener closes connections unread when there are twice as many as
-// allowed. Up to there each gets its 503, which costs a handshake. It never
-// holds an accept back: tsnet drops what waits for a second.
-type cappedListener struct {
-	net.Listener
-	e *edge
-}
-
-// Accept returns the next connection that is worth an answer.
-func (l cappedListener) Accept() (net.Conn, error) {
-	for {
-		c, err := l.Listener.Accept()
-		if err != nil || l.e.open.Load() < 2*int64(l.e.cfg.Limits.MaxConnections) {
-			return c, err
-		}
-		l.e.refused.Add(1)
-		c.Close()
-	}
-}
-
-// Close does nothing: endSession closes the listener, in its order and bounded.
-// The server would wait for it while holding a lock.
-func (l cappedListener) Close() error { return nil }
 
 // ServeHTTP answers what need not reach the parent and forwards the rest.
 func (e *edge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	c := connOf(r.Context())
+	c.answered.Store(true)
 	// The request line is compared as it came: no decoding, no cleaning.
 	path, _, _ := strings.Cut(r.RequestURI, "?")
-	switch from, _ := r.Context().Value(callerKey{}).(caller); {
-	case path != e.cfg.WebhookPath || r.Method != http.MethodPost:
-		e.answer(w, outcomeNotFound, http.StatusNotFound)
-	case from.extra:
-		e.answer(w, outcomeBusy, http.StatusServiceUnavailable)
-	case r.ContentLength > e.cfg.Limits.MaxBody:
-		e.answer(w, outcomeTooLarge, http.StatusRequestEntityTooLarge)
+	if e.answerProbe(w, r, c, path) {
+		return
+	}
+	now := time.Now()
+	within := c.from.take(now)
+	switch {
+	case c.over:
+		e.answer(w, r, outcomeBusy, http.StatusServiceUnavailable)
+	case !within:
+		w.Header().Set("Retry-After", c.from.retryAfter(now))
+		e.answer(w, r, outcomeLimited, http.StatusTooManyRequests)
+	case !e.isOwn(r.Host):
+		e.answer(w, r, outcomeNotFound, http.StatusNotFound)
+	case path == e.cfg.WebhookPath && r.Method == http.MethodPost:
+		e.deliver(w, r, c)
+	case c.tailnet && slices.Contains(e.cfg.TailnetPaths, path) && (r.Method == http.MethodGet || r.Method == http.MethodHead):
+		e.show(w, r, c)
 	default:
-		e.forward(w, r)
+		e.answer(w, r, outcomeNotFound, http.StatusNotFound)
 	}
 }
 
+// isOwn reports whether a Host is our name, with our port or none.
+func (e *edge) isOwn(host string) bool {
+	own := e.ownName.Load()
+	if own == nil || *own == "" {
+		return true
+	}
+	name, port, given := strings.Cut(host, ":")
+	return strings.EqualFold(strings.TrimSuffix(name, "."), *own) && (!given || port == e.port)
+}
+
+// deliver takes what may be a delivery.
+func (e *edge) deliver(w http.ResponseWriter, r *http.Request, c *publicConn) {
+	switch {
+	case len(r.Header["Content-Length"]) == 0:
+		e.answer(w, r, outcomeMalformed, http.StatusLengthRequired)
+	case r.ContentLength > e.cfg.Limits.MaxBody:
+		e.answer(w, r, outcomeTooLarge, http.StatusRequestEntityTooLarge)
+	default:
+		e.forward(w, r, c)
+	}
+}
+
+// show lets a member of the tailnet read a page.
+func (e *edge) show(w http.ResponseWriter, r *http.Request, c *publicConn) {
+	if r.ContentLength != 0 {
+		e.answer(w, r, outcomeMalformed, http.StatusBadRequest)
+		return
+	}
+	e.forward(w, r, c)
+}
+
 // answer ends a request here, and its connection: an idle one of a scanner would
-// take the place of a caller, and the server would have to read a body first.
-func (e *edge) answer(w http.ResponseWriter, o outcome, code int) {
+// take the place of a caller. The server reads on in a body that it has begun
+// to take; that is cut short.
+func (e *edge) answer(w http.ResponseWriter, r *http.Request, o outcome, code int) {
 	e.requests[o].Add(1)
+	if r.ContentLength > 0 {
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(lingerTime))
+	}
 	w.Header().Set("Connection", "close")
 	if code == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", retryAfter)
@@ -163,12 +222,45 @@ func (e *edge) answer(w http.ResponseWriter, o outcome, code int) {
 	w.WriteHeader(code)
 }
 
+// expectProbe makes the edge answer one nonce, until forget is called. Only who
+// asks this process gets that answer.
+func (e *edge) expectProbe(nonce string) (answer string, forget func()) {
+	answer = rand.Text()
+	e.probes.Store(nonce, answer)
+	return answer, func() { e.probes.Delete(nonce) }
+}
+
+// answerProbe answers a look that came through the Funnel, whatever the limits
+// say: it must tell a path that is down from one that is full. From inside the
+// tailnet it would prove nothing.
+func (e *edge) answerProbe(w http.ResponseWriter, r *http.Request, c *publicConn, path string) bool {
+	nonce, is := strings.CutPrefix(path, probePrefix)
+	if !is || c.tailnet || r.Method != http.MethodGet || !e.isOwn(r.Host) {
+		return false
+	}
+	answer, expected := e.probes.Load(nonce)
+	if !expected {
+		return false
+	}
+	e.requests[outcomeProbe].Add(1)
+	w.Header().Set("Connection", "close")
+	w.Header().Set("Content-Type", "text/plain")
+	_, _ = io.WriteString(w, answer.(string)) // who asked may be gone
+	return true
+}
+
 // forward sends the request to the parent, for less time than the connection
 // has for its answer: so that a parent that hangs still becomes a 503.
-func (e *edge) forward(w http.ResponseWriter, r *http.Request) {
+func (e *edge) forward(w http.ResponseWriter, r *http.Request, c *publicConn) {
+	if c.tailnet {
+		if _, err := c.caller(r.Context()); err != nil {
+			e.answer(w, r, outcomeForbidden, http.StatusForbidden)
+			return
+		}
+	}
 	ctx, cancel := context.WithTimeout(r.Context(), e.cfg.Limits.WriteTimeout*9/10)
 	defer cancel()
-	body := &watchedBody{ReadCloser: http.MaxBytesReader(w, r.Body, e.cfg.Limits.MaxBody)}
+	body := &watchedBody{ReadCloser: r.Body}
 	// The transport waits for a read of the body to end before it gives up.
 	unwatch := context.AfterFunc(ctx, func() {
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) && body.waiting.Load() {
@@ -234,13 +326,9 @@ func (e *edge) failed(w http.ResponseWriter, r *http.Request, err error) {
 	// The answer gets its own time: the caller's may be over, and a TLS record
 	// that is cut off is noise.
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTimeout))
-	_, tooLarge := errors.AsType[*http.MaxBytesError](broken)
-	late, isNet := errors.AsType[net.Error](broken)
 	switch {
-	case tooLarge:
-		e.answer(w, outcomeTooLarge, http.StatusRequestEntityTooLarge)
-	case slow, isNet && late.Timeout():
-		e.answer(w, outcomeTimeout, http.StatusRequestTimeout)
+	case slow, isTimeout(broken):
+		e.answer(w, r, outcomeTimeout, http.StatusRequestTimeout)
 	case broken != nil, errors.Is(r.Context().Err(), context.Canceled):
 		e.requests[outcomeAborted].Add(1)
 		panic(http.ErrAbortHandler) // nobody is there to read an answer
@@ -250,14 +338,15 @@ func (e *edge) failed(w http.ResponseWriter, r *http.Request, err error) {
 		if e.parentAway.CompareAndSwap(false, true) {
 			e.log.Warn("edge.parent_lost", "error", err.Error())
 		}
-		e.answer(w, outcomeUnavailable, http.StatusServiceUnavailable)
+		e.answer(w, r, outcomeUnavailable, http.StatusServiceUnavailable)
 	}
 }
 
-// serverError counts what net/http says about handshakes: bots by the thousand.
+// serverError passes on what net/http says. A panic is our own mistake.
 func (e *edge) serverError(line string) {
-	if strings.Contains(line, "TLS handshake error") {
-		e.handshakeErrors.Add(1)
+	if strings.Contains(line, "panic serving") {
+		e.log.Error("edge.panicked", "error", line)
+		return
 	}
 	e.log.Debug("edge.connection_failed", "error", line)
 }

@@ -23,15 +23,20 @@ const (
 	listenAgain = 10 * time.Second
 )
 
-// openFunnel listens on the public port. It must only be called for a node that
-// runs: ListenFunnel itself would wait for that for ever.
-func openFunnel(ctx context.Context, srv *tsnet.Server, port int, conf *tls.Config) (net.Listener, error) {
+// openFunnel listens on the public port, and on the same port of the tailnet when
+// something is served there. It must only be called for a node that runs:
+// ListenFunnel itself would wait for that for ever.
+func openFunnel(ctx context.Context, srv *tsnet.Server, cfg config, conf *tls.Config) (net.Listener, error) {
 	ctx, cancel := context.WithTimeout(ctx, upTimeout)
 	defer cancel()
 	if _, err := srv.Up(ctx); err != nil {
 		return nil, err
 	}
-	return srv.ListenFunnel("tcp", fmt.Sprintf(":%d", port), tsnet.FunnelOnly(), tsnet.FunnelTLSConfig(conf))
+	options := []tsnet.FunnelOption{tsnet.FunnelTLSConfig(conf)}
+	if len(cfg.TailnetPaths) == 0 {
+		options = append(options, tsnet.FunnelOnly())
+	}
+	return srv.ListenFunnel("tcp", fmt.Sprintf(":%d", cfg.Port), options...)
 }
 
 // bounded runs f and gives it up after a while; it reports whether f ended.
@@ -63,7 +68,7 @@ func (n *node) endSession(grace time.Duration) {
 	n.closeServer(s)
 }
 
-// unlisten stops taking connections.
+// unlisten stops taking connections and withdraws the public name.
 func (n *node) unlisten(s *session) {
 	if s.ln != nil && !bounded(unlistenTimeout, func() { s.ln.Close() }) {
 		n.log.Warn("funnel.close_timed_out")

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"crypto/tls"
 	"encoding/json"
 	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -43,9 +45,9 @@ func smallConfig(t *testing.T) config {
 	return config{
 		Hostname: "repo-guardian", StateDir: filepath.Join(dir, "state"),
 		ControlSocket: filepath.Join(dir, "control.sock"), AppSocket: filepath.Join(dir, "app.sock"),
-		WebhookPath: "/webhooks/github", Port: 443, Loopback: true, LogLevel: slog.LevelInfo,
+		WebhookPath: "/webhooks/github", Port: 443, Loopback: "127.0.0.1:1", LogLevel: slog.LevelInfo,
 		Limits: limits{
-			MaxBody: 1000, MaxHeader: 4096, MaxConnections: 8, ReadHeaderTimeout: 300 * time.Millisecond,
+			MaxBody: 1000, MaxHeader: 4096, MaxConnections: 8, SourceConnections: 8, SourceRate: 1000, ReadHeaderTimeout: 300 * time.Millisecond,
 			ReadTimeout: 600 * time.Millisecond, WriteTimeout: time.Second, IdleTimeout: time.Second,
 		},
 	}
@@ -61,4 +63,10 @@ func soon(t *testing.T, what string, done func() bool) {
 			t.Fatalf("waited in vain until %s", what)
 		}
 	}
+}
+
+func count(text, part string) int { return strings.Count(text, part) }
+
+func tlsOf(pair *tls.Certificate) *tls.Config {
+	return &tls.Config{Certificates: []tls.Certificate{*pair}}
 }

@@ -42,6 +42,7 @@ func main() {
 const (
 	exitStopped = 0
 	exitRefused = 2
+	exitReplace = 3 // the public path is down and only a new process is left to try
 )
 
 // run is the process: it returns its exit code when it was asked to stop, or
@@ -50,8 +51,8 @@ func run(stdin io.Reader, stderr io.Writer) int {
 	quietEnvironment()
 	input := bufio.NewReader(stdin)
 	cfg, err := readConfig(input)
-	redact := newRedactor(string(cfg.AuthKey))
-	log := newLogger(stderr, cfg.LogLevel, redact)
+	redact, kept := newRedactor(string(cfg.AuthKey), string(cfg.Identity.IDToken)), newLineRing()
+	log := newLogger(stderr, cfg.LogLevel, redact, kept)
 	if err != nil {
 		return refuse(log, err)
 	}
@@ -64,10 +65,12 @@ func run(stdin io.Reader, stderr io.Writer) int {
 
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
-	go stopAtEndOf(input, stop)
+	go stopAtEndOf(input, os.Getppid(), node, stop)
 	go stopAtSignal(ctx, stop)
 	patience := min(cfg.Grace+lockPatience, maxSocketPatience)
-	control, err := openControl(ctx, cfg.ControlSocket, patience, board, node.metrics, stop)
+	control, err := openControl(ctx, cfg.ControlSocket, patience, served{
+		board: board, lines: kept, metrics: node.metrics, probe: node.probeNow, drain: stop,
+	})
 	switch {
 	case errors.Is(err, context.Canceled):
 		return exitStopped
@@ -75,9 +78,9 @@ func run(stdin io.Reader, stderr io.Writer) int {
 		return refuse(log, err)
 	}
 	log.Info("bridge.started", "pid", os.Getpid(), "versions", board.current().Versions)
-	node.run(ctx)
+	code := node.run(ctx)
 	control.close()
-	return exitStopped
+	return code
 }
 
 // quietEnvironment takes away what would change tsnet behind the contract's
@@ -105,9 +108,13 @@ func refuse(log *slog.Logger, err error) int {
 	return exitRefused
 }
 
-// stopAtEndOf stops when the parent has closed our stdin, or died.
-func stopAtEndOf(input io.Reader, stop func()) {
+// stopAtEndOf stops when the parent has closed our stdin, or died: then nobody is
+// left to answer what is in flight, and a successor waits for our locks.
+func stopAtEndOf(input io.Reader, parent int, n *node, stop func()) {
 	_, _ = io.Copy(io.Discard, input)
+	if os.Getppid() != parent {
+		n.orphaned.Store(true)
+	}
 	stop()
 }
 

@@ -50,7 +50,7 @@ func startProcess(t *testing.T, change map[string]any) *process {
 	document := clone(t, fixture[[]startCase](t, "start_valid.json")[0].Document)
 	for name, value := range map[string]any{
 		"state_dir": p.state, "control_socket": p.control, "app_socket": filepath.Join(dir, "a.sock"),
-		"control_url": "http://127.0.0.1:1", "loopback": true, "auth_key": aKey, "shutdown_grace_s": 1,
+		"control_url": "http://127.0.0.1:1", "loopback": "127.0.0.1:1", "auth_key": aKey, "shutdown_grace_s": 1,
 	} {
 		document[name] = value
 	}
@@ -200,15 +200,15 @@ func checkExposition(t *testing.T, text string) {
 	}
 }
 
-// A failure that no waiting mends keeps the process, so that the status can be read; drain ends it.
-func TestFailureIsServedUntilTheDrain(t *testing.T) {
+// What is in the way is served as a status; drain ends the process.
+func TestObstacleIsServedUntilTheDrain(t *testing.T) {
 	file := filepath.Join(shortDir(t), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	p := startProcess(t, map[string]any{"state_dir": filepath.Join(file, "state")})
 	events := p.events(t)
-	if doc := awaitCode(t, events, codeStateDirUnwritable); stateFailed != doc.State {
+	if doc := awaitCode(t, events, codeStateDirUnwritable); stateStarting != doc.State || doc.Hint == "" {
 		t.Errorf("%+v", doc)
 	}
 	res, err := overSocket(p.control).Post("http://bridge/v1/drain", "", nil)

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -43,21 +44,45 @@ func (x *exposition) writeStatus(doc status) {
 	for _, state := range allStates {
 		x.sample("state", "state", state, truth(state == doc.State))
 	}
+	x.one("cert_issued_in_week", "gauge", "Certificates for this name in the CA's period of a week; it makes five.", float64(doc.Cert.IssuedInWeek))
+	if doc.URL != "" {
+		x.family("public_url_info", "gauge", "1, with the public address.")
+		x.sample("public_url_info", "url", doc.URL, 1)
+	}
 	if doc.Node.KeyExpiry != nil {
 		x.one("node_key_expiry_timestamp_seconds", "gauge", "When the node key expires.", unix(*doc.Node.KeyExpiry))
 	}
 }
 
+// writeWatchdog adds what the looks at the public address found.
+func (x *exposition) writeWatchdog(w *watchdog) {
+	x.family("probes_total", "counter", "Looks at the own public address by outcome.")
+	for i, outcome := range []string{"failed", "answered"} {
+		x.sample("probes_total", "outcome", outcome, float64(w.looks[i].Load()))
+	}
+	x.family("repairs_total", "counter", "Remedies that the watchdog tried.")
+	for i, how := range []string{"listen_again", "replace_child"} {
+		x.sample("repairs_total", "how", how, float64(w.repairs[i].Load()))
+	}
+}
+
 // writeEdge adds what the public side counted.
 func (x *exposition) writeEdge(e *edge) {
-	x.family("requests_total", "counter", "Requests at the edge by outcome.")
-	for o := range outcomes {
-		x.sample("requests_total", "outcome", o.String(), float64(e.requests[o].Load()))
-	}
+	counts(x, "requests_total", "outcome", "Requests at the edge by outcome.", e.requests[:], outcome.String)
 	x.one("connections", "gauge", "Open public connections.", float64(e.open.Load()))
 	x.one("connections_total", "counter", "Public connections accepted.", float64(e.accepted.Load()))
-	x.one("connections_refused_total", "counter", "Public connections closed unread.", float64(e.refused.Load()))
-	x.one("handshake_errors_total", "counter", "TLS handshakes that failed.", float64(e.handshakeErrors.Load()))
+	counts(x, "connections_refused_total", "reason", "Public connections closed unread.", e.unread[:], unread.String)
+	counts(x, "connection_timeouts_total", "phase", "Public connections given up for slowness.", e.timeouts[:], timeoutPhase.String)
+	counts(x, "handshake_errors_total", "reason", "TLS handshakes that failed.", e.handshakes[:], handshakeReason.String)
+	x.one("sources", "gauge", "Callers that the limits remember.", float64(e.sources.count(time.Now())))
+}
+
+// counts writes a counter for each value of a closed set.
+func counts[T ~int](x *exposition, name, label, help string, values []atomic.Int64, text func(T) string) {
+	x.family(name, "counter", help)
+	for i := range values {
+		x.sample(name, label, text(T(i)), float64(values[i].Load()))
+	}
 }
 
 func truth(b bool) float64 {

@@ -12,6 +12,7 @@ import (
 	"tailscale.com/ipn"
 	"tailscale.com/ipn/ipnstate"
 	"tailscale.com/tailcfg"
+	"tailscale.com/tsnet"
 	"tailscale.com/types/views"
 )
 
@@ -23,7 +24,7 @@ func bareNode(t *testing.T, change func(*config)) (*node, *lockedBuffer) {
 		change(&cfg)
 	}
 	redact, out := newRedactor(string(cfg.AuthKey)), &lockedBuffer{}
-	log := newLogger(out, slog.LevelInfo, redact)
+	log := newLogger(out, slog.LevelInfo, redact, newLineRing())
 	n := newNode(cfg, log, newBoard(cfg, redact), newEdge(cfg, log))
 	ctx, cancel := context.WithCancel(t.Context())
 	n.session = &session{ctx: ctx, cancel: cancel}
@@ -100,7 +101,7 @@ func TestRejectedKeyEndsTheSession(t *testing.T) {
 func TestServedNodeIsDescribed(t *testing.T) {
 	n, _ := bareNode(t, func(c *config) { c.Hostname, c.Port = "guard", 8443 })
 	n.hear(in(ipn.Running))
-	n.read(n.session, member(ownName))
+	n.read(n.session, member(ownName), false)
 	n.step()
 	if doc := n.board.current(); doc.State != stateIssuing || doc.URL != "" || doc.Node.DNSName != ownName {
 		t.Errorf("%+v", doc)
@@ -116,7 +117,7 @@ func TestServedNodeIsDescribed(t *testing.T) {
 		t.Errorf("%+v", doc)
 	}
 	raw, _ := json.Marshal(doc.Node)
-	if want := `{"dns_name":"` + ownName + `","ips":["100.64.0.2"],"key_expiry":"2026-11-23T13:00:00Z","tags":["tag:guardian"]}`; want != string(raw) {
+	if want := `{"dns_name":"` + ownName + `","ips":["100.64.0.2"],"key_expiry":"2026-11-23T13:00:00Z","tags":["tag:guardian"],"online":true}`; want != string(raw) {
 		t.Errorf("\nwant %s\ngot  %s", want, raw)
 	}
 	if doc.Cert.NotAfter == nil || doc.Cert.RenewAt == nil || !doc.Cert.RenewAt.Before(*doc.Cert.NotAfter) {
@@ -124,7 +125,7 @@ func TestServedNodeIsDescribed(t *testing.T) {
 	}
 	st := member(ownName)
 	delete(st.Self.CapMap, tailcfg.NodeAttrFunnel)
-	n.read(n.session, st)
+	n.read(n.session, st, false)
 	n.step()
 	if doc := n.board.current(); doc.State != stateDegraded || doc.Code != codeFunnelAttrMissing || doc.URL == "" {
 		t.Errorf("%+v", doc)
@@ -147,7 +148,7 @@ func TestKeptKeyIsWantedOnce(t *testing.T) {
 	if n.wantsLogin() || n.board.current().Code != codeNeedsLogin {
 		t.Error("a key that did not help is not the person's turn")
 	}
-	n.read(n.session, member(ownName))
+	n.read(n.session, member(ownName), false)
 	if n.session.keyGiven || n.session.loginAsked {
 		t.Error("a good login does not forget the earlier ones")
 	}
@@ -160,7 +161,7 @@ func TestBackendLogIsScanned(t *testing.T) {
 	(<-n.events)()
 	n.backendSaid("peerapi: ingress: denied; no ingress cap from 100.64.0.9")
 	n.backendSaid(`handleIngress: got ingress conn for unconfigured "x:443"; rejecting`)
-	if !n.seen.NotFound || n.ingressDenied.Load() != 1 || n.ingressUnconfigured.Load() != 1 {
+	if n.seen.NotFound != 1 || n.ingressDenied.Load() != 1 || n.ingressUnconfigured.Load() != 1 {
 		t.Error(n.seen.NotFound, n.ingressDenied.Load(), n.ingressUnconfigured.Load())
 	}
 }
@@ -170,41 +171,65 @@ func TestOfflineTimeCounts(t *testing.T) {
 	n, _ := bareNode(t, nil)
 	st := member(ownName)
 	st.Self.Online = false
-	n.read(n.session, st)
+	n.read(n.session, st, false)
 	first := n.session.offlineSince
-	n.read(n.session, st)
+	n.read(n.session, st, false)
 	if first.IsZero() || !first.Equal(n.session.offlineSince) {
 		t.Error(first, n.session.offlineSince)
 	}
-	n.read(n.session, member(ownName))
+	n.read(n.session, member(ownName), false)
 	if !n.session.offlineSince.IsZero() {
 		t.Error("online again and still counted")
 	}
 }
 
-// What a tsnet server cannot live through is told from what it can.
-func TestOutlivedServerIsNoticed(t *testing.T) {
-	n, _ := bareNode(t, func(c *config) { c.Hostname = "guard" })
+// A node whose listener for the relays is lost with its approval begins again when that comes back.
+func TestApprovalGivenBackBeginsAgain(t *testing.T) {
+	n, out := bareNode(t, nil)
 	n.hear(in(ipn.NeedsMachineAuth))
 	n.hear(in(ipn.Running))
-	n.read(n.session, member(ownName))
-	n.session.issuingFor = ownName
-	if why := n.outlived(); why != "" {
-		t.Error("the first approval:", why)
+	if n.session.unapproved {
+		t.Error("the first approval counts")
 	}
-	n.read(n.session, member("other.tail-box.ts.net"))
-	if why := n.outlived(); why != "" {
-		t.Error("another name of the node:", why)
-	}
-	n.read(n.session, member("guard.new-name.ts.net"))
-	if n.outlived() == "" {
-		t.Error("another name of the tailnet")
-	}
-	n.read(n.session, member(ownName))
 	n.hear(in(ipn.NeedsMachineAuth))
-	running := in(ipn.Running)
-	n.noticed(&running)
-	if n.outlived() == "" {
-		t.Error("the approval came back")
+	first := n.session
+	n.session.srv = &tsnet.Server{}
+	n.noticed(&ipn.Notify{State: new(ipn.Running)})
+	n.step()
+	if n.session == first || !strings.Contains(out.String(), "approved again") {
+		t.Error(out)
+	}
+	n.session.cancel()
+}
+
+// A state that the bus has lost is taken from the status, unless the bus has spoken since.
+func TestLostStateIsCorrected(t *testing.T) {
+	n, _ := bareNode(t, nil)
+	n.hear(in(ipn.Starting))
+	n.read(n.session, member(ownName), false)
+	if n.seen.Backend != ipn.Starting {
+		t.Error("an old status overrides the bus")
+	}
+	n.read(n.session, member(ownName), true)
+	if n.seen.Backend != ipn.Running || !n.seen.WasRunning {
+		t.Error(n.seen.Backend)
+	}
+}
+
+// A tailnet that keeps throwing the node out gets its key three times an hour.
+func TestLoginsAreBounded(t *testing.T) {
+	n, _ := bareNode(t, func(c *config) { c.AuthKey = aKey })
+	for range maxLogins {
+		if n.derive(n.session); !n.seen.KeyKept {
+			t.Fatal(len(n.logins))
+		}
+		n.logins = append(n.logins, time.Now())
+	}
+	if n.derive(n.session); n.seen.KeyKept {
+		t.Error("a fourth time")
+	}
+	n.logins[0] = time.Now().Add(-2 * loginPeriod)
+	if n.derive(n.session); !n.seen.KeyKept {
+		t.Error("an hour later it is not tried again")
 	}
 }

@@ -54,27 +54,30 @@ func rewrite(p *httputil.ProxyRequest) {
 			delete(p.Out.Header, name)
 		}
 	}
-	if from, _ := p.In.Context().Value(callerKey{}).(caller); from.addr.IsValid() {
-		p.Out.Header.Set("X-Forwarded-For", from.addr.String())
+	c := connOf(p.In.Context())
+	if c.addr.IsValid() {
+		p.Out.Header.Set("X-Forwarded-For", c.addr.String())
 	}
 	p.Out.Header.Set("X-Forwarded-Proto", "https")
 	p.Out.Header.Set("X-Forwarded-Host", p.In.Host)
+	if c.tailnet {
+		c.who.describe(p.Out.Header)
+	}
 }
 
-// spoofable reports whether only the edge may set this header. Upgrade and
-// Expect are settled on this side: the parent gets plain requests only.
+// spoofable reports whether only the edge may set this header; its name is in
+// net/http's own form. Upgrade and Expect are settled on this side: the parent
+// gets plain requests only. Some servers read '_' as '-'.
 func spoofable(name string) bool {
-	name = strings.ToLower(name)
+	if strings.Contains(name, "_") {
+		name = http.CanonicalHeaderKey(strings.ReplaceAll(name, "_", "-"))
+	}
 	switch name {
-	case "forwarded", "x-real-ip", "upgrade", "connection", "expect":
+	case "Forwarded", "X-Real-Ip", "Upgrade", "Connection", "Expect":
 		return true
 	}
-	for _, prefix := range []string{"x-forwarded-", "tailscale-", "x-tailscale-"} {
-		if strings.HasPrefix(name, prefix) {
-			return true
-		}
-	}
-	return false
+	return strings.HasPrefix(name, "X-Forwarded-") || strings.HasPrefix(name, "Tailscale-") ||
+		strings.HasPrefix(name, "X-Tailscale-")
 }
 
 // bufferPool saves two fifths of all allocated bytes.

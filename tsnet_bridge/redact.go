@@ -3,10 +3,8 @@ package main
 import (
 	"encoding/json"
 	"io"
-	"log/slog"
 	"regexp"
 	"strings"
-	"time"
 )
 
 const redacted = "[redacted]"
@@ -14,9 +12,9 @@ const redacted = "[redacted]"
 // minSecret is the length from which a secret is looked for by its value.
 const minSecret = 8
 
-// tskeys matches every kind of Tailscale credential: auth keys, OAuth client
-// secrets, API tokens.
-var tskeys = regexp.MustCompile(`tskey-[A-Za-z0-9_-]+`)
+// credentialForms match every kind of Tailscale credential (auth keys, OAuth
+// client secrets, API tokens) and the signed token of a workload identity.
+var credentialForms = regexp.MustCompile(`tskey-[A-Za-z0-9_-]+|eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+`)
 
 // secret is a string that never shows its value when it is printed.
 type secret string
@@ -35,7 +33,7 @@ func (secret) MarshalJSON() ([]byte, error) { return json.Marshal(redacted) }
 type redactor struct{ known *strings.Replacer }
 
 // newRedactor knows the given secrets by their value, in plain and as JSON
-// writes them, and every Tailscale key by its form.
+// writes them, and every credential by its form.
 func newRedactor(secrets ...string) redactor {
 	var pairs []string
 	for _, s := range secrets {
@@ -50,10 +48,10 @@ func newRedactor(secrets ...string) redactor {
 
 // text returns s without secrets.
 func (r redactor) text(s string) string {
-	return tskeys.ReplaceAllString(r.known.Replace(s), redacted)
+	return credentialForms.ReplaceAllString(r.known.Replace(s), redacted)
 }
 
-// redactingWriter is the last gate before stderr. A filter on whole lines also
+// redactingWriter is the last gate before stderr and the kept log. A filter on whole lines also
 // catches what no attribute filter sees: groups, wrapped errors, structs.
 type redactingWriter struct {
 	w io.Writer
@@ -66,35 +64,4 @@ func (w redactingWriter) Write(line []byte) (int, error) {
 		return 0, err
 	}
 	return len(line), nil
-}
-
-// newLogger writes one JSON object a line, in the form of the protocol.
-func newLogger(w io.Writer, level slog.Level, r redactor) *slog.Logger {
-	return slog.New(slog.NewJSONHandler(redactingWriter{w, r}, &slog.HandlerOptions{
-		Level:       level,
-		ReplaceAttr: protocolAttr,
-	}))
-}
-
-// protocolAttr names levels and writes times as docs/bridge-protocol.md says.
-func protocolAttr(groups []string, a slog.Attr) slog.Attr {
-	if len(groups) > 0 {
-		return a
-	}
-	switch v := a.Value.Any().(type) {
-	case slog.Level:
-		return slog.String(a.Key, levelName(v))
-	case time.Time:
-		return slog.String(a.Key, v.UTC().Format("2006-01-02T15:04:05.000Z07:00"))
-	case time.Duration:
-		return slog.Float64(a.Key, v.Seconds())
-	}
-	return a
-}
-
-func levelName(l slog.Level) string {
-	if l == slog.LevelWarn {
-		return "warning"
-	}
-	return strings.ToLower(l.String())
 }

@@ -28,7 +28,7 @@ func TestSecretIsNeverPrinted(t *testing.T) {
 func TestTextsLoseTheirSecrets(t *testing.T) {
 	r := newRedactor(`odd"key&`)
 	for _, text := range []string{
-		"login with " + aKey + " failed", "tskey-client-kX-Y?ephemeral=false", "tskey-api-zzz", `the odd"key& itself`, `quoted odd\"key\u0026`,
+		"login with " + aKey + " failed", "tskey-client-kX-Y?ephemeral=false", "tskey-api-zzz", "jwt eyJodd.eyJodd.odd-_x", `the odd"key& itself`, `quoted odd\"key\u0026`,
 	} {
 		got := r.text(text)
 		if !strings.Contains(got, redacted) || strings.Contains(got, "tskey") || strings.Contains(got, "odd") {
@@ -46,7 +46,7 @@ func TestTextsLoseTheirSecrets(t *testing.T) {
 // A log line is JSON in the protocol's form and holds no secret, in whatever place.
 func TestLogLinesAreOfTheProtocolAndHoldNoSecret(t *testing.T) {
 	var out bytes.Buffer
-	log := newLogger(&out, slog.LevelDebug, newRedactor("hunter22"))
+	log := newLogger(&out, slog.LevelDebug, newRedactor("hunter22"), newLineRing())
 	log.Warn("bridge.tried "+aKey, "error", errors.New(aKey), "struct", struct{ K string }{aKey},
 		slog.Group("g", "password", "hunter22"), "took", 1500*time.Millisecond)
 	if strings.Contains(out.String(), "SECRET") || strings.Contains(out.String(), "hunter2") {

@@ -24,71 +24,73 @@ type session struct {
 	lc     *local.Client // nil until started
 	ln     net.Listener  // nil until the Funnel is open
 
-	keyGiven     bool // the auth key was handed over and no login came of it yet
+	keyGiven     bool // an auth key was handed over and no login came of it yet
 	loginAsked   bool
 	keyOffered   bool // by login, when a node that was enrolled needed one
 	unapproved   bool // control took the approval back while the node ran
 	greeted      bool
-	issuingFor   string
-	opening      bool
+	domain       string // that a certificate is kept for
+	stopIssuing  context.CancelFunc
+	opening      bool // or closing
 	openAfter    time.Time
+	heard        int // states on the bus
 	refreshing   bool
 	refreshAgain bool
+	read         bool // a status was read
 	offlineSince time.Time
 }
 
 // begin starts a tsnet server. An enrolled node gets no key of any kind: a
-// stale one makes control refuse a good node, and an OAuth secret needs an API.
+// stale one makes control refuse a good node, and making one needs an API.
 func (n *node) begin(withKey bool) {
 	ctx, cancel := context.WithCancel(context.Background())
-	s := &session{ctx: ctx, cancel: cancel, srv: n.newServer(withKey), keyGiven: withKey}
+	s := &session{ctx: ctx, cancel: cancel, srv: n.newServer(), keyGiven: withKey}
 	n.session = s
-	n.seen = signals{Hostname: n.cfg.Hostname, ForeignURL: isForeign(n.cfg)}
+	n.seen = signals{
+		Hostname: n.cfg.Hostname, AnyName: n.cfg.AnyName, KeptName: keptName(n.cfg.StateDir), ForeignURL: isForeign(n.cfg),
+	}
 	go func() {
+		if withKey && !n.mintFirst(s) {
+			return
+		}
 		err := s.srv.Start()
 		n.post(s, func() { n.started(s, err) })
 	}()
 }
 
-func (n *node) newServer(withKey bool) *tsnet.Server {
+// mintFirst gets the key of a first login, however long that takes; it reports
+// false when the API said no or the session is over.
+func (n *node) mintFirst(s *session) bool {
+	for {
+		key, err := n.credential.mint(s.ctx)
+		if err == nil {
+			s.srv.AuthKey = string(key)
+			return true
+		}
+		n.post(s, func() { n.noteMint(err) })
+		if isRefusal(err) || s.ctx.Err() != nil {
+			return false
+		}
+		sleepUntil(s.ctx, time.Now().Add(n.pace.mint))
+	}
+}
+
+func (n *node) newServer() *tsnet.Server {
 	port, err := keptPort(n.cfg.StateDir)
 	if err != nil {
 		n.log.Warn("node.port_not_kept", "error", err.Error())
 	}
-	srv := &tsnet.Server{
+	return &tsnet.Server{
 		Dir: n.cfg.StateDir, Hostname: n.cfg.Hostname, ControlURL: n.cfg.ControlURL,
 		AdvertiseTags: n.cfg.Tags, Port: port, Logf: n.backendSaid, UserLogf: n.backendSaid,
 	}
-	if withKey {
-		srv.AuthKey = explicitKey(n.cfg.AuthKey)
-	}
-	return srv
-}
-
-// explicitKey settles what an OAuth client secret leaves open: by default the
-// node would be ephemeral and wait for an approval.
-func explicitKey(key secret) string {
-	if !isOAuth(key) {
-		return string(key)
-	}
-	base, query, _ := strings.Cut(string(key), "?")
-	attributes, err := url.ParseQuery(query)
-	if err != nil {
-		return string(key) // tsnet says what is wrong with it
-	}
-	for name, value := range map[string]string{"ephemeral": "false", "preauthorized": "true"} {
-		if !attributes.Has(name) {
-			attributes.Set(name, value)
-		}
-	}
-	return base + "?" + attributes.Encode()
 }
 
 // isForeign reports whether the control server is neither Tailscale's nor the
 // local tailnet of the tests.
 func isForeign(cfg config) bool {
 	u, err := url.Parse(cfg.ControlURL)
-	return cfg.ControlURL != "" && !cfg.Loopback && (err != nil || !strings.HasSuffix(u.Hostname(), "tailscale.com"))
+	return cfg.ControlURL != "" && cfg.Loopback == "" && (err != nil || !strings.HasSuffix(u.Hostname(), "tailscale.com"))
 }
 
 // backendSaid gets every log line of the backend, which must not be held up.
@@ -99,7 +101,7 @@ func (n *node) backendSaid(format string, args ...any) {
 	case strings.Contains(line, "initial fetch failed 404"):
 		go func() {
 			select {
-			case n.events <- func() { n.seen.NotFound = true }:
+			case n.events <- func() { n.seen.NotFound++ }:
 			case <-n.done:
 			}
 		}()
@@ -111,8 +113,15 @@ func (n *node) backendSaid(format string, args ...any) {
 	n.log.Debug("backend.said", "text", line)
 }
 
+// backendStates are the states of the backend by the names that a status has.
+var backendStates = map[string]ipn.State{
+	ipn.NoState.String(): ipn.NoState, ipn.NeedsLogin.String(): ipn.NeedsLogin, ipn.NeedsMachineAuth.String(): ipn.NeedsMachineAuth,
+	ipn.Stopped.String(): ipn.Stopped, ipn.Starting.String(): ipn.Starting, ipn.Running.String(): ipn.Running,
+}
+
 // started follows a node that has started, or says why it did not.
 func (n *node) started(s *session, err error) {
+	n.seen.MintError = ""
 	if err != nil {
 		n.seen.StartError = err.Error()
 		if classify(n.seen).State != stateFailed {
@@ -123,20 +132,18 @@ func (n *node) started(s *session, err error) {
 	s.lc, _ = s.srv.LocalClient() // fails only when Start did
 	// A pooled connection that was never used would hold Server.Close for 5 s.
 	s.lc.Transport = &http.Transport{DialContext: s.lc.Dial, DisableKeepAlives: true}
-	go n.watch(s)
+	go n.followBus(s)
 }
 
 // restart replaces the tsnet server within the process; the edge stays.
 func (n *node) restart(withKey bool) {
 	n.unlisten(n.session)
 	n.closeServer(n.session)
-	offered := withKey && n.session.keyOffered
 	n.begin(withKey)
-	n.session.keyOffered = offered
 }
 
-// watch posts what the bus says until the session ends.
-func (n *node) watch(s *session) {
+// followBus posts what the bus says until the session ends.
+func (n *node) followBus(s *session) {
 	for s.ctx.Err() == nil {
 		bus, err := s.lc.WatchIPNBus(s.ctx, ipn.NotifyInitialState|ipn.NotifyInitialHealthState)
 		for err == nil {
@@ -172,16 +179,22 @@ func (n *node) noticed(said *ipn.Notify) {
 		n.seen.KeyExpiry = said.SelfChange.KeyExpiry // a status has it only while the node runs
 	}
 	if said.State != nil {
-		n.seen.Backend = *said.State
-		n.session.unapproved = n.session.unapproved || n.seen.WasRunning && *said.State == ipn.NeedsMachineAuth
-		if *said.State == ipn.Running {
-			n.seen.WasRunning, n.seen.ErrMessage, n.seen.BrowseURL = true, "", ""
-			n.session.greeted = false // a new login has a new key, which no peer knows
-		}
+		n.session.heard++
+		n.enter(*said.State)
 	}
 	if said.State != nil || said.SelfChange != nil {
 		n.session.openAfter = time.Time{}
 		n.refresh()
+	}
+}
+
+// enter takes in a state of the backend.
+func (n *node) enter(state ipn.State) {
+	n.seen.Backend = state
+	n.session.unapproved = n.session.unapproved || n.seen.WasRunning && state == ipn.NeedsMachineAuth
+	if state == ipn.Running {
+		n.seen.WasRunning, n.seen.ErrMessage, n.seen.BrowseURL = true, "", ""
+		n.session.greeted = false // a new login has a new key, which no peer knows
 	}
 }
 
@@ -197,6 +210,7 @@ func (n *node) refresh() {
 		return
 	}
 	s.refreshing, s.refreshAgain = true, false
+	heard := s.heard
 	go func() {
 		ctx, cancel := context.WithTimeout(s.ctx, callTimeout)
 		defer cancel()
@@ -204,7 +218,7 @@ func (n *node) refresh() {
 		n.post(s, func() {
 			s.refreshing = false
 			if err == nil {
-				n.read(s, st)
+				n.read(s, st, heard == s.heard)
 			}
 			if s.refreshAgain {
 				n.refresh()
@@ -213,11 +227,17 @@ func (n *node) refresh() {
 	}()
 }
 
-// read takes in a status.
-func (n *node) read(s *session, st *ipnstate.Status) {
+// read takes in a status. When no state came on the bus since it was asked for,
+// it also corrects a state that the bus has lost.
+func (n *node) read(s *session, st *ipnstate.Status, fresh bool) {
+	if state, known := backendStates[st.BackendState]; known && fresh && state != n.seen.Backend {
+		n.log.Warn("node.state_corrected", "from", n.seen.Backend.String(), "to", st.BackendState)
+		n.enter(state)
+	}
 	if st.Self == nil || st.BackendState != ipn.Running.String() {
 		return
 	}
+	s.read = true
 	n.seen.DNSName = strings.TrimSuffix(st.Self.DNSName, ".")
 	n.seen.CertDomains = st.CertDomains
 	n.seen.KeyExpiry, n.seen.Tags, n.seen.AccessError = time.Time{}, []string{}, ""
@@ -236,8 +256,8 @@ func (n *node) read(s *session, st *ipnstate.Status) {
 	}
 	switch {
 	case st.Self.Online:
-		n.seen.NotFound, n.seen.BrowseURL, s.offlineSince = false, "", time.Time{}
-		s.keyGiven, s.loginAsked = false, false
+		n.seen.NotFound, n.seen.BrowseURL, n.seen.MintError, s.offlineSince = 0, "", "", time.Time{}
+		s.keyGiven, s.loginAsked, s.keyOffered = false, false, false
 	case s.offlineSince.IsZero():
 		s.offlineSince = time.Now()
 	}

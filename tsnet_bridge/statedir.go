@@ -19,14 +19,18 @@ import (
 const (
 	lockFile = "bridge.lock"
 	portFile = "bridge.port"
+	nameFile = "bridge.name"
+	// lockAgain and stateDirAgain are the pauses between two tries.
+	lockAgain     = 100 * time.Millisecond
+	stateDirAgain = 2 * time.Second
 	// minFree is what a start needs: a full disk would throw away an issued
 	// certificate after the CA has counted it.
 	minFree = 1 << 20
 )
 
 // openStateDir makes the folder, proves that it can be written and locks it
-// for this process. A holder that is on its way out gets until patience ends.
-func openStateDir(ctx context.Context, dir string, patience time.Duration) (*os.File, error) {
+// for this process, or says what is in the way now.
+func openStateDir(dir string) (*os.File, error) {
 	unwritable := func(err error) error {
 		return &fault{codeStateDirUnwritable, err.Error(),
 			"give repo-guardian a folder that it may write: TS_STATE_DIR, or a volume at DATA_DIR"}
@@ -49,12 +53,35 @@ func openStateDir(ctx context.Context, dir string, patience time.Duration) (*os.
 	if err != nil {
 		return nil, unwritable(err)
 	}
-	if err := waitForLock(ctx, lock, patience); err != nil {
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		lock.Close()
+		if !errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, unwritable(fmt.Errorf("lock %s: %w", lock.Name(), err))
+		}
 		return nil, &fault{codeStateLocked, "another process uses " + dir,
 			"stop the other repo-guardian, or give this one its own TS_STATE_DIR"}
 	}
 	return lock, nil
+}
+
+// awaitStateDir opens the folder as soon as it can be opened, and reports what is
+// in the way until then. A holder that is on its way out is no news for a while.
+func awaitStateDir(ctx context.Context, dir string, patience time.Duration, report func(*fault)) (*os.File, error) {
+	patient := time.Now().Add(patience)
+	for ctx.Err() == nil {
+		lock, err := openStateDir(dir)
+		if err == nil {
+			return lock, nil
+		}
+		f, _ := errors.AsType[*fault](err)
+		pause := lockAgain
+		if f.Code != codeStateLocked || time.Now().After(patient) {
+			report(f)
+			pause = stateDirAgain
+		}
+		sleepUntil(ctx, time.Now().Add(pause))
+	}
+	return nil, ctx.Err()
 }
 
 // checkFree fails when the disk of dir is all but full.
@@ -67,23 +94,6 @@ func checkFree(dir string) error {
 		return fmt.Errorf("%s: %w: less than 1 MiB is free", dir, syscall.ENOSPC)
 	}
 	return nil
-}
-
-// waitForLock polls, because flock cannot be given a deadline.
-func waitForLock(ctx context.Context, f *os.File, patience time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	for {
-		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if err == nil || !errors.Is(err, syscall.EWOULDBLOCK) {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return err
-		case <-time.After(100 * time.Millisecond):
-		}
-	}
 }
 
 // enrolled reports whether the folder holds a node that has logged in. tsnet
@@ -117,7 +127,30 @@ func keptPort(dir string) (uint16, error) {
 	if err != nil {
 		return 0, err
 	}
-	return port, os.WriteFile(path, []byte(strconv.Itoa(int(port))+"\n"), 0o600)
+	return port, writeWhole(path, []byte(strconv.Itoa(int(port))+"\n"))
+}
+
+// keptName returns the name that was served last, or nothing.
+func keptName(dir string) string {
+	raw, err := os.ReadFile(filepath.Join(dir, nameFile))
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(raw))
+}
+
+// keepName remembers the name that is served.
+func keepName(dir, name string) error {
+	return writeWhole(filepath.Join(dir, nameFile), []byte(name+"\n"))
+}
+
+// writeWhole replaces a file: a crash or a full disk leaves the old one.
+func writeWhole(path string, content []byte) error {
+	next := path + ".new"
+	if err := os.WriteFile(next, content, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(next, path)
 }
 
 // freePort proves that the UDP port can be bound; 0 lets the kernel choose.

@@ -14,20 +14,20 @@ import (
 // The folder is made for us alone and locked; a second process is told so.
 func TestStateDirIsMadeAndLocked(t *testing.T) {
 	dir := filepath.Join(shortDir(t), "a", "b")
-	lock, err := openStateDir(t.Context(), dir, 0)
+	lock, err := openStateDir(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if info, _ := os.Stat(dir); info.Mode().Perm() != 0o700 {
 		t.Error(info.Mode())
 	}
-	_, err = openStateDir(t.Context(), dir, 0)
+	_, err = openStateDir(dir)
 	var f *fault
 	if !errors.As(err, &f) || codeStateLocked != f.Code {
 		t.Error(err)
 	}
 	lock.Close()
-	again, err := openStateDir(t.Context(), dir, 0)
+	again, err := openStateDir(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,21 +40,56 @@ func TestStateDirIsMadeAndLocked(t *testing.T) {
 // A predecessor that is about to end is waited for, unless we are to stop.
 func TestLockIsWaitedFor(t *testing.T) {
 	dir := shortDir(t)
-	lock, err := openStateDir(t.Context(), dir, 0)
+	lock, err := openStateDir(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := openStateDir(ctx, dir, time.Hour); err == nil {
+	silent := func(f *fault) { t.Error("said too early:", f) }
+	if _, err := awaitStateDir(ctx, dir, time.Hour, silent); err == nil {
 		t.Error("took a lock that is held")
 	}
 	time.AfterFunc(50*time.Millisecond, func() { lock.Close() })
-	next, err := openStateDir(t.Context(), dir, 5*time.Second)
+	next, err := awaitStateDir(t.Context(), dir, 5*time.Second, silent)
 	if err != nil {
 		t.Fatal(err)
 	}
 	next.Close()
+}
+
+// A holder that does not end is told, and its end is noticed.
+func TestLockThatStaysIsTold(t *testing.T) {
+	dir := shortDir(t)
+	lock, err := openStateDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var told []string
+	next, err := awaitStateDir(t.Context(), dir, 0, func(f *fault) {
+		told = append(told, f.Code)
+		lock.Close()
+	})
+	if err != nil || len(told) != 1 || codeStateLocked != told[0] {
+		t.Fatal(told, err)
+	}
+	next.Close()
+}
+
+// The name that was served is there at the next start; a crash in between leaves the old one.
+func TestServedNameIsKept(t *testing.T) {
+	dir := t.TempDir()
+	if got := keptName(dir); got != "" {
+		t.Error(got)
+	}
+	for _, name := range []string{"guard", "other"} {
+		if err := keepName(dir, name); err != nil || name != keptName(dir) {
+			t.Error(name, keptName(dir), err)
+		}
+	}
+	if err := keepName("/nowhere", "guard"); err == nil {
+		t.Error("nothing was said")
+	}
 }
 
 // A folder that cannot be made is told before tsnet stumbles over it.
@@ -63,7 +98,7 @@ func TestUnwritableStateDirIsTold(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	_, err := openStateDir(t.Context(), filepath.Join(file, "state"), 0)
+	_, err := openStateDir(filepath.Join(file, "state"))
 	var f *fault
 	if !errors.As(err, &f) || codeStateDirUnwritable != f.Code || f.Hint == "" {
 		t.Error(err)

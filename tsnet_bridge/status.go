@@ -45,8 +45,9 @@ type status struct {
 
 // certStatus tells when the served certificate ends and when it is renewed.
 type certStatus struct {
-	NotAfter *time.Time `json:"not_after"`
-	RenewAt  *time.Time `json:"renew_at"`
+	NotAfter     *time.Time `json:"not_after"`
+	RenewAt      *time.Time `json:"renew_at"`
+	IssuedInWeek int        `json:"issued_in_week"` // for this name; the CA makes weeklyBudget
 }
 
 // probeStatus is the last request of the watchdog through the public path.
@@ -54,6 +55,8 @@ type probeStatus struct {
 	OK        *bool      `json:"ok"`
 	At        *time.Time `json:"at"`
 	LatencyMS *float64   `json:"latency_ms"`
+	Error     string     `json:"error"`
+	Addresses []string   `json:"addresses"` // what public DNS said
 }
 
 // nodeStatus is what control says about this node.
@@ -62,6 +65,7 @@ type nodeStatus struct {
 	IPs       []string   `json:"ips"`
 	KeyExpiry *time.Time `json:"key_expiry"`
 	Tags      []string   `json:"tags"`
+	Online    *bool      `json:"online"` // whether control holds our map poll
 }
 
 type versions struct {
@@ -110,6 +114,7 @@ func newBoard(cfg config, redact redactor) *board {
 			Protocol: protocolVersion,
 			State:    stateStarting,
 			Since:    seconds(time.Now()),
+			Probe:    look{}.document(),
 			Node:     nodeStatus{IPs: []string{}, Tags: []string{}},
 			Restarts: cfg.Restarts,
 			PID:      os.Getpid(),
@@ -145,6 +150,7 @@ func (b *board) update(change func(*status)) (moved bool) {
 	next := b.doc
 	change(&next)
 	next.Message, next.Hint = b.redact.text(next.Message), b.redact.text(next.Hint)
+	next.Probe.Error = b.redact.text(next.Probe.Error)
 	if reflect.DeepEqual(next, b.doc) {
 		return false
 	}
