@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -14,17 +14,14 @@ import aiohttp
 import structlog
 from aiohttp import web
 
+from repo_guardian.autoconfig import Autoconfig
+from repo_guardian.background import beside
 from repo_guardian.errors import GuardianError
-from repo_guardian.funnel import (
-    PublicPath,
-    bridge_config,
-    bridge_environment,
-    check_state_dir,
-    funnel,
-)
+from repo_guardian.funnel import STATUS_PATH, PublicPath, funnel
 from repo_guardian.github.auth import AppCredentials
 from repo_guardian.github.client import GitHub
 from repo_guardian.github.inventory import list_repositories
+from repo_guardian.github.meta import read_hook_ranges
 from repo_guardian.github.model import Target
 from repo_guardian.health import Health
 from repo_guardian.listeners import bind_tcp, bind_unix, error_middleware, serving
@@ -34,16 +31,20 @@ from repo_guardian.policy.model import Limits
 from repo_guardian.reconcile import Outcome, OutcomeKind, Reconciler
 from repo_guardian.rules.model import State
 from repo_guardian.settings import Address, Settings
+from repo_guardian.status import StatusPage
 from repo_guardian.store.engine import SqliteEngine
 from repo_guardian.store.inbox import Inbox
 from repo_guardian.store.schema import RepositoryRef, WorkItem
 from repo_guardian.store.work import WorkQueue
+from repo_guardian.webhooks.arrivals import Arrivals
 from repo_guardian.webhooks.endpoint import WebhookEndpoint
+from repo_guardian.webhooks.source_check import SourceCheck
 from repo_guardian.worker.pool import LEASE, Pool
 from repo_guardian.worker.schedule import schedule
 
 log = structlog.get_logger()
 
+Routes = list[web.RouteDef]
 #: Health answers are quick; a probe that hangs must not hold up a stop.
 _OPERATIONS_GRACE_S = 1.0
 #: Shares of SHUTDOWN_GRACE, one after the other: the Funnel, two listeners, the worker.
@@ -82,10 +83,6 @@ async def running(settings: Settings, environ: Mapping[str, str]) -> AsyncIterat
     metrics = Metrics()
     grace_s = settings.shutdown_grace.total_seconds()
     app_socket = settings.data_dir.absolute() / "run" / "app.sock"
-    bridge = None
-    if settings.tailscale_funnel:
-        bridge = bridge_config(settings, app_socket, grace_s=grace_s * _FUNNEL_SHARE)
-        check_state_dir(bridge.state_dir)
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(aiohttp.ClientSession())
         github = compose_github(settings, session, metrics)
@@ -106,25 +103,26 @@ async def running(settings: Settings, environ: Mapping[str, str]) -> AsyncIterat
             on_error=lambda _item, code: metrics.errors.labels("reconcile", code).inc(),
         )
         await stack.enter_async_context(pool)
-        public = PublicPath(wanted=bridge is not None)
+        public = PublicPath(wanted=settings.tailscale_funnel)
         health = Health(inbox, queue, pool, metrics, public)
-        endpoint = WebhookEndpoint(inbox, settings.webhook_secrets, metrics, pool.wake)
-
-        webhook = web.post(settings.webhook_path, endpoint.handle)
-        probes = [web.get("/healthz", health.live), web.get("/readyz", health.ready)]
-        scrape = web.get("/metrics", health.show_metrics)
-        for routes, bound, patience_s in (
-            ([scrape, *probes], operations, _OPERATIONS_GRACE_S),
-            ([webhook, *probes], listen, grace_s * _LISTENER_SHARE),
-            ([webhook], funnel_socket, grace_s * _LISTENER_SHARE),
-        ):
-            site = _application(routes, metrics)
-            await stack.enter_async_context(serving(site, bound, grace_s=patience_s))
-        if bridge is not None:
-            environment = bridge_environment(settings, environ)
+        arrivals = Arrivals()
+        sources = compose_source_check(settings, github, metrics)
+        if sources is not None:
+            await stack.enter_async_context(beside(sources.keep_current(), "hook-ranges"))
+        endpoint = WebhookEndpoint(
+            inbox, settings.webhook_secrets, metrics, pool.wake, sources=sources, arrivals=arrivals
+        )
+        bound = (operations, listen, funnel_socket)
+        for site in _sites(bound, _routes(settings, endpoint, health), metrics, grace_s):
+            await stack.enter_async_context(site)
+        if settings.tailscale_funnel:
+            share_s = grace_s * _FUNNEL_SHARE
             await stack.enter_async_context(
-                funnel(bridge, settings.tsnet_bridge_bin, environment, public, metrics)
+                funnel(settings, app_socket, environ, public, metrics, grace_s=share_s)
             )
+        if settings.webhook_autoconfig:
+            hook = Autoconfig(github, public, arrivals, metrics)
+            await stack.enter_async_context(beside(hook.keep(), "autoconfig"))
         await stack.enter_async_context(
             schedule(
                 queue, lambda: _all_repositories(github), settings.schedule_interval, pool.wake
@@ -174,6 +172,41 @@ def compose_reconciler(settings: Settings, github: GitHub) -> Reconciler:
     return Reconciler(github, policy, dry_run=settings.dry_run)
 
 
+def compose_source_check(
+    settings: Settings, github: GitHub, metrics: Metrics
+) -> SourceCheck | None:
+    """Make what holds callers of the Funnel against GitHub's addresses; None when that is off."""
+    if not settings.tailscale_funnel or settings.hook_source_check == "off":
+        return None
+    return SourceCheck(
+        lambda: read_hook_ranges(github),
+        metrics,
+        enforce=settings.hook_source_check == "enforce",
+    )
+
+
+def _routes(
+    settings: Settings, endpoint: WebhookEndpoint, health: Health
+) -> tuple[Routes, Routes, Routes]:
+    """What is on METRICS_ADDR, on LISTEN_ADDR, and on the socket of the helper."""
+    webhook = web.post(settings.webhook_path, endpoint.handle)
+    probes = [web.get("/healthz", health.live), web.get("/readyz", health.ready)]
+    scrape = web.get("/metrics", health.show_metrics)
+    status = [web.get(STATUS_PATH, StatusPage(health).show)] if settings.tailscale_tailnet else []
+    return [scrape, *probes], [webhook, *probes], [webhook, *status]
+
+
+def _sites(
+    sockets: Sequence[socket.socket], routes: Sequence[Routes], metrics: Metrics, grace_s: float
+) -> Iterator[AbstractAsyncContextManager[None]]:
+    """A server for each socket; requests in flight get a share of the grace at its end."""
+    shares = (_OPERATIONS_GRACE_S, grace_s * _LISTENER_SHARE, grace_s * _LISTENER_SHARE)
+    for bound, shown, share_s in zip(sockets, routes, shares, strict=True):
+        app = web.Application(middlewares=[error_middleware(metrics)])
+        app.add_routes(shown)
+        yield serving(app, bound, grace_s=share_s)
+
+
 async def _all_repositories(github: GitHub) -> AsyncIterator[list[RepositoryRef]]:
     """What the schedule marks, in the store's words."""
     async for page in list_repositories(github):
@@ -216,12 +249,6 @@ def _observe(outcome: Outcome, metrics: Metrics, took_s: float) -> None:
         files=list(outcome.files),
         took_ms=round(took_s * 1000, 1),
     )
-
-
-def _application(routes: list[web.RouteDef], metrics: Metrics) -> web.Application:
-    app = web.Application(middlewares=[error_middleware(metrics)])
-    app.add_routes(routes)
-    return app
 
 
 def _owner() -> str:

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
+from pydantic import SecretStr
 
 from repo_guardian.bridge.binary import find_binary
 from repo_guardian.bridge.control import ControlClient
-from repo_guardian.bridge.protocol import BridgeConfig, BridgeState, BridgeStatus
+from repo_guardian.bridge.protocol import (
+    MAX_GRACE_S,
+    BridgeConfig,
+    BridgeLimits,
+    BridgeState,
+    BridgeStatus,
+    Probing,
+    WorkloadIdentity,
+)
 from repo_guardian.bridge.supervisor import Supervisor, SupervisorTimes
 from repo_guardian.errors import GuardianError
 from repo_guardian.metrics import Metrics
@@ -21,6 +31,8 @@ from repo_guardian.settings import Settings
 
 log = structlog.get_logger()
 
+#: What members of the tailnet may read.
+STATUS_PATH = "/status"
 #: Of the grace: closing the node (it may hang, the helper gives it 2 s), and SIGTERM before SIGKILL.
 _CLOSE_S = 2.5
 _TERMINATE_S = 1.0
@@ -35,12 +47,35 @@ class PublicPath:
         status: the helper's last word; None before the first.
         problem: why there is no helper at all.
         control: the helper's control socket; None without a helper.
+        changed: set, and replaced by another one, when there is a new status.
     """
 
     wanted: bool
     status: BridgeStatus | None = None
     problem: GuardianError | None = None
     control: ControlClient | None = None
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def tell(self, status: BridgeStatus) -> None:
+        """Keep the helper's last word and wake whoever waits for it."""
+        self.status = status
+        self.changed.set()
+        self.changed = asyncio.Event()
+
+    @property
+    def url(self) -> str:
+        """The public address while it is ready, else nothing."""
+        if self.status is None or self.status.state is not BridgeState.READY:
+            return ""
+        return self.status.url
+
+    async def ready_url(self, *, other_than: str) -> str:
+        """Wait until the public address is ready and is another one; return it."""
+        while True:
+            changed = self.changed
+            if self.url not in {"", other_than}:
+                return self.url
+            await changed.wait()
 
     def obstacle(self) -> GuardianError | None:
         """Why GitHub cannot reach us now; None when it can, or when no Funnel is wanted."""
@@ -50,11 +85,18 @@ class PublicPath:
             return self.problem
         if self.status is None:
             return GuardianError("BRIDGE_STARTING", "the helper is starting")
-        if self.status.state is BridgeState.READY:
+        if self.status.state is BridgeState.READY or self._answers_degraded():
             return None
         code = self.status.code or f"BRIDGE_{self.status.state.upper()}"
         message = self.status.message or f"the public address is not up: {self.status.state}"
         return GuardianError(code, message, hint=self.status.hint)
+
+    def _answers_degraded(self) -> bool:
+        """Whether something is wrong that GitHub does not notice: the last look came through."""
+        status = self.status
+        return (
+            status is not None and status.state is BridgeState.DEGRADED and status.probe.ok is True
+        )
 
     async def metrics(self) -> str:
         """The helper's own metrics as Prometheus text; empty while it does not answer."""
@@ -69,11 +111,13 @@ class PublicPath:
 
 @asynccontextmanager
 async def funnel(
-    config: BridgeConfig,
-    binary: Path | None,
+    settings: Settings,
+    app_socket: Path,
     environ: Mapping[str, str],
     public: PublicPath,
     metrics: Metrics,
+    *,
+    grace_s: float,
 ) -> AsyncIterator[None]:
     """Run the helper for the time of the `async with` and keep `public` true.
 
@@ -81,27 +125,36 @@ async def funnel(
     /readyz says why the public one does not.
 
     Args:
-        config: from `bridge_config`.
-        binary: another helper than the bundled one.
-        environ: from `bridge_environment`.
+        settings: of the app.
+        app_socket: see `bridge_config`.
+        environ: the process environment, of which the helper gets a short list of names.
+        grace_s: see `bridge_config`.
     """
     try:
-        found = find_binary(binary)
-    except GuardianError as missing:
-        log.error("bridge.missing", code=missing.code, reason=missing.message, hint=missing.hint)
-        public.problem = missing
+        config = bridge_config(settings, app_socket, grace_s=grace_s)
+        check_state_dir(config.state_dir)
+        binary = find_binary(settings.tsnet_bridge_bin)
+    except GuardianError as problem:
+        said = {"code": problem.code, "reason": problem.message, "hint": problem.hint}
+        log.error("bridge.not_started", **said)
+        public.problem = problem
         yield
         return
 
     def keep(status: BridgeStatus) -> None:
-        public.status = status
+        public.tell(status)
         metrics.bridge_ready.set(status.state is BridgeState.READY)
         metrics.bridge_restarts.set(status.restarts)
         if status.cert.not_after is not None:
             metrics.bridge_certificate_not_after.set(status.cert.not_after.timestamp())
 
-    times = SupervisorTimes(stop_s=config.shutdown_grace_s + _CLOSE_S, terminate_s=_TERMINATE_S)
-    supervisor = Supervisor(found, config, env_passthrough=environ, on_status=keep, times=times)
+    supervisor = Supervisor(
+        binary,
+        config,
+        env_passthrough=bridge_environment(settings, environ),
+        on_status=keep,
+        times=SupervisorTimes(stop_s=config.shutdown_grace_s + _CLOSE_S, terminate_s=_TERMINATE_S),
+    )
     async with ControlClient(config.control_socket) as control, supervisor:
         public.control = control
         yield
@@ -118,25 +171,59 @@ def bridge_config(settings: Settings, app_socket: Path, *, grace_s: float) -> Br
     Raises:
         GuardianError: SOCKET_PATH_TOO_LONG or BRIDGE_CONFIG_INVALID.
     """
-    auth_key = settings.ts_authkey
     return BridgeConfig(
         hostname=settings.ts_hostname,
         state_dir=settings.state_dir.absolute(),
         control_socket=app_socket.with_name("bridge.sock"),
         app_socket=app_socket,
         webhook_path=settings.webhook_path,
-        auth_key=auth_key.get_secret_value() if auth_key is not None else "",
+        auth_key=_revealed(settings.ts_authkey) or _revealed(settings.ts_client_secret),
+        identity=WorkloadIdentity(
+            client_id=settings.ts_client_id,
+            id_token=_revealed(settings.ts_id_token),
+            audience=settings.ts_audience,
+        ),
         control_url=settings.ts_control_url,
         tags=settings.ts_tags,
+        any_name=settings.ts_accept_name,
+        tailnet_paths=(STATUS_PATH,) if settings.tailscale_tailnet else (),
         port=settings.ts_funnel_port,
         loopback=settings.ts_local_tailnet,
+        probe=_probing(settings),
         log_level=settings.log_level,
-        shutdown_grace_s=grace_s - _CLOSE_S - _TERMINATE_S,
+        shutdown_grace_s=min(grace_s - _CLOSE_S - _TERMINATE_S, MAX_GRACE_S),
+        limits=_limits(settings),
     )
 
 
+def _probing(settings: Settings) -> Probing:
+    interval_s = settings.funnel_probe_interval.total_seconds()
+    return Probing(
+        interval_s=interval_s if settings.funnel_probe else 0,
+        resolver=settings.funnel_probe_resolver,
+    )
+
+
+def _limits(settings: Settings) -> BridgeLimits:
+    return BridgeLimits(
+        max_body_bytes=settings.funnel_max_body,
+        max_header_bytes=settings.funnel_max_header,
+        max_connections=settings.funnel_max_connections,
+        max_source_connections=settings.funnel_max_connections_per_source,
+        max_source_requests_per_s=settings.funnel_requests_per_source,
+        read_header_timeout_s=settings.funnel_header_timeout.total_seconds(),
+        read_timeout_s=settings.funnel_read_timeout.total_seconds(),
+        write_timeout_s=settings.funnel_write_timeout.total_seconds(),
+        idle_timeout_s=settings.funnel_idle_timeout.total_seconds(),
+    )
+
+
+def _revealed(secret: SecretStr | None) -> str:
+    return secret.get_secret_value() if secret is not None else ""
+
+
 def check_state_dir(path: Path) -> None:
-    """Find out before anything starts whether the helper can keep its keys there.
+    """Find out before the helper starts whether it can keep its keys there.
 
     Raises:
         GuardianError: STATE_DIR_UNWRITABLE.

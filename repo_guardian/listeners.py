@@ -15,6 +15,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from repo_guardian.errors import GuardianError
+from repo_guardian.forms import check_socket_path
 from repo_guardian.metrics import Metrics
 from repo_guardian.settings import Address
 
@@ -23,8 +24,6 @@ log = structlog.get_logger()
 _BACKLOG = 1024
 #: The helper closes idle connections after 30 s: ours must live longer, or a POST meets a closing one.
 _KEEPALIVE_S = 120.0
-#: `sun_path` of Linux, without the ending NUL (unix(7)).
-_LONGEST_SOCKET_PATH = 107
 
 
 def bind_tcp(address: Address, setting: str) -> socket.socket:
@@ -81,16 +80,6 @@ def bind_unix(path: Path) -> socket.socket:
             hint="set DATA_DIR to a folder on a local disk that this user may write",
         ) from refused
     return bound
-
-
-def check_socket_path(path: Path) -> None:
-    """Raise SOCKET_PATH_TOO_LONG when the kernel would refuse the path."""
-    if (length := len(os.fsencode(path))) > _LONGEST_SOCKET_PATH:
-        raise GuardianError(
-            "SOCKET_PATH_TOO_LONG",
-            f"the socket path {path} has {length} bytes, the most is {_LONGEST_SOCKET_PATH}",
-            hint="set DATA_DIR to a shorter path",
-        )
 
 
 @asynccontextmanager

@@ -45,6 +45,14 @@ class Metrics:
         self.rejected = self._counter(
             "deliveries_rejected", "Webhook POSTs that were refused, by error code.", "code"
         )
+        self.hook_sources = self._counter(
+            "hook_sources",
+            "Deliveries through the Funnel, by where GitHub's list puts them.",
+            "result",
+        )
+        self.hook_proofs = self._counter(
+            "hook_proofs", "Attempts to set the App's hook and to prove it, by result.", "result"
+        )
         self.answer_seconds = self._histogram(
             "webhook_answer_seconds", "From request to answer.", _ANSWER_BUCKETS_S
         )

@@ -10,15 +10,15 @@ import signal
 from collections.abc import Mapping
 
 import aiohttp
-import dotenv
 import structlog
 
 from repo_guardian.app import compose_github, compose_reconciler, running
 from repo_guardian.errors import GuardianError
+from repo_guardian.invocation import read_environment
 from repo_guardian.log import configure_logging
 from repo_guardian.metrics import Metrics
 from repo_guardian.pulls.report import render
-from repo_guardian.settings import Settings, load_settings, without_given
+from repo_guardian.settings import Settings, load_settings
 
 log = structlog.get_logger()
 
@@ -32,7 +32,7 @@ def serve() -> None:
     Raises:
         GuardianError: when it cannot start.
     """
-    environ = _environment()
+    environ = read_environment()
     settings = load_settings(environ, serving=True)
     _raise_file_limit()
     os.umask(0o077)  # the database holds payloads: nobody else on the machine reads them
@@ -50,7 +50,7 @@ def examine(full_name: str) -> str:
         raise GuardianError(
             "REPOSITORY_NAME_INVALID", f"{full_name!r} is no repository name; expected OWNER/REPO"
         )
-    settings = load_settings(_environment(), serving=False)
+    settings = load_settings(read_environment(), serving=False)
     configure_logging(settings.log_level, settings.log_format)
     return asyncio.run(_examine(settings, full_name))
 
@@ -79,18 +79,3 @@ async def _examine(settings: Settings, full_name: str) -> str:
         github = compose_github(settings, session, Metrics())
         reconciler = compose_reconciler(settings, github)
         return render(await reconciler.examine(full_name))
-
-
-def _environment() -> dict[str, str]:
-    """The process environment over what a `.env` file in the working folder says."""
-    try:
-        found = dotenv.dotenv_values(".env")
-    except (OSError, UnicodeDecodeError) as unreadable:
-        raise GuardianError(
-            "SETTINGS_INVALID",
-            f"the file .env cannot be read: {unreadable}",
-            hint="make it readable UTF-8 text, or start in another folder",
-        ) from unreadable
-    # What the environment gives wins over the file, by whichever name.
-    from_file = {name: value for name, value in found.items() if value is not None}
-    return {**without_given(from_file, os.environ), **os.environ}

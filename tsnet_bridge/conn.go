@@ -95,9 +95,9 @@ type publicConn struct {
 	// Of the one goroutine that reads.
 	shaken bool
 	gate   gate
-	held   []byte   // read, and part of the next message
+	held   []byte     // read, and part of the next message
 	bad    *rejection // to be answered at the next read
-	end    error    // of all reading
+	end    error      // of all reading
 
 	idle     atomic.Bool // between two requests
 	answered atomic.Bool // the present request came to the handler, or was refused
@@ -124,8 +124,8 @@ func (c *publicConn) Read(p []byte) (int, error) {
 		return 0, c.refuse()
 	}
 	n, err := c.next(p)
-	if err != nil {
-		c.countTimeout(err)
+	if isTimeout(err) {
+		c.timedOut(err)
 	}
 	if n == 0 {
 		return 0, err
@@ -227,17 +227,19 @@ func (c *publicConn) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// countTimeout counts a read that did not end in time: of a header, or between
-// two requests. Another one is of a body, which has its outcome, or of a read
-// ahead that the server broke off.
-func (c *publicConn) countTimeout(err error) {
+// timedOut counts a read that did not end in time: of a header, or between two
+// requests. It is the last one, though net/http may ask again. Another timeout
+// is of a body, which has its outcome, or of a read ahead that was broken off.
+func (c *publicConn) timedOut(err error) {
 	switch {
-	case !isTimeout(err):
 	case c.gate.begun() || c.gate.heads == 0:
 		c.e.timeouts[timeoutHeader].Add(1)
 	case c.idle.Load():
 		c.e.timeouts[timeoutIdle].Add(1)
+	default:
+		return
 	}
+	c.end = err
 }
 
 func isTimeout(err error) bool {

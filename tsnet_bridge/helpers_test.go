@@ -29,7 +29,7 @@ func fixture[T any](t *testing.T, name string) T {
 }
 
 // shortDir is a folder whose sockets' paths fit; t.TempDir has the test's name in it.
-func shortDir(t *testing.T) string {
+func shortDir(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "bridge")
 	if err != nil {
@@ -40,7 +40,7 @@ func shortDir(t *testing.T) string {
 }
 
 // smallConfig has limits that a test reaches quickly.
-func smallConfig(t *testing.T) config {
+func smallConfig(t testing.TB) config {
 	dir := shortDir(t)
 	return config{
 		Hostname: "repo-guardian", StateDir: filepath.Join(dir, "state"),

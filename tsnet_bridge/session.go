@@ -132,6 +132,8 @@ func (n *node) started(s *session, err error) {
 	s.lc, _ = s.srv.LocalClient() // fails only when Start did
 	// A pooled connection that was never used would hold Server.Close for 5 s.
 	s.lc.Transport = &http.Transport{DialContext: s.lc.Dial, DisableKeepAlives: true}
+	ask := s.lc.WhoIs
+	n.edge.whoIs.Store(&ask)
 	go n.followBus(s)
 }
 

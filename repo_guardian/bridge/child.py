@@ -11,12 +11,14 @@ from typing import Final, Self, cast
 
 import structlog
 
-from repo_guardian.bridge.protocol import LogLine, child_environment, parse_log_line
+from repo_guardian.bridge.protocol import (
+    MAX_LOG_LINE,
+    LogLine,
+    child_environment,
+    parse_log_line,
+)
 
 log = structlog.get_logger()
-
-#: A longer stderr line is dropped.
-_MAX_LOG_LINE: Final = 1024 * 1024
 
 #: Seconds for what is still in the pipe when the child is gone: a grandchild may hold it open.
 _LAST_WORDS_S: Final = 0.5
@@ -26,7 +28,7 @@ class _ChildProtocol(SubprocessStreamProtocol):
     """Tells when the process is gone; asyncio's own `Process.wait` waits for the pipes' end as well."""
 
     def __init__(self) -> None:
-        super().__init__(limit=_MAX_LOG_LINE, loop=asyncio.get_running_loop())
+        super().__init__(limit=MAX_LOG_LINE, loop=asyncio.get_running_loop())
         self.gone = asyncio.Event()
 
     def process_exited(self) -> None:
@@ -115,7 +117,7 @@ class Child:
             try:
                 raw = await stderr.readline()
             except ValueError:
-                log.warning("bridge.line_dropped", pid=self.pid, longer_than=_MAX_LOG_LINE)
+                log.warning("bridge.line_dropped", pid=self.pid, longer_than=MAX_LOG_LINE)
                 continue
             if not raw:
                 return

@@ -4,19 +4,33 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Final, Self
 
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 
-from repo_guardian.bridge.protocol import BridgeStatus, Heartbeat, parse_event, parse_status
+from repo_guardian.bridge.protocol import (
+    MAX_LOG_LINE,
+    BridgeStatus,
+    Heartbeat,
+    LogLine,
+    ProbeStatus,
+    parse_event,
+    parse_log_line,
+    parse_probe,
+    parse_status,
+)
 from repo_guardian.errors import GuardianError
 
 #: The host is not looked up: the connection is the socket.
 _BASE_URL: Final = "http://bridge"
 
 _NO_TIMEOUT: Final = aiohttp.ClientTimeout(total=None)
+
+#: The child gives a look at the public address 10 s, which is GitHub's patience.
+_PROBE_TIMEOUT_S: Final = 20.0
 
 #: What aiohttp raises when the other side is away, slow or not what we expect; the last two are a line
 #: longer than its buffer.
@@ -34,7 +48,7 @@ class ControlClient:
 
     Args:
         socket: the child's `control_socket`.
-        timeout_s: for a whole call; for `events`, until the stream begins.
+        timeout_s: for a whole call; for `events` and `logs`, until the stream begins. `probe` has its own.
 
     Every call raises GuardianError `BRIDGE_UNREACHABLE` when the child does not answer as agreed.
     """
@@ -47,7 +61,6 @@ class ControlClient:
         self._session = aiohttp.ClientSession(
             _BASE_URL,
             connector=aiohttp.UnixConnector(str(self._socket), force_close=True),
-            timeout=aiohttp.ClientTimeout(total=self._timeout_s),
             raise_for_status=True,
         )
         return self
@@ -67,23 +80,47 @@ class ControlClient:
         """The child's metrics as Prometheus text."""
         return (await self._read("GET", "/metrics")).decode()
 
+    async def probe(self) -> ProbeStatus:
+        """Look at the own public address now, and wait for what comes of it: 10 s at most."""
+        return parse_probe(await self._read("POST", "/v1/probe", timeout_s=_PROBE_TIMEOUT_S))
+
     async def events(self) -> AsyncGenerator[BridgeStatus | Heartbeat, None]:
         """Follow the child: the present status at once, then each change and each heartbeat.
 
         Ends when the child closes the stream. The time between two events is the caller's to limit.
         """
+        async with aclosing(self._lines("/v1/events")) as lines:
+            async for line in lines:
+                yield parse_event(line)
+
+    async def logs(self, *, follow: bool = False) -> AsyncGenerator[LogLine, None]:
+        """The last lines of the child's log, whatever its `log_level` is, the oldest first.
+
+        Args:
+            follow: whether to go on with the lines to come, until the child ends.
+        """
+        async with aclosing(self._lines("/v1/logs?follow=1" if follow else "/v1/logs")) as lines:
+            async for line in lines:
+                yield parse_log_line(line)
+
+    async def _lines(self, path: str) -> AsyncGenerator[bytes, None]:
+        """The lines of an answer that may have no end."""
         try:
             async with asyncio.timeout(self._timeout_s):
-                answer = await self._session.get("/v1/events", timeout=_NO_TIMEOUT)
+                # aiohttp takes lines of up to twice its buffer.
+                answer = await self._session.get(
+                    path, timeout=_NO_TIMEOUT, read_bufsize=MAX_LOG_LINE // 2
+                )
             async with answer:
                 async for line in answer.content:
-                    yield parse_event(line)
+                    yield line
         except _NO_ANSWER as error:
             raise self._unreachable(error) from error
 
-    async def _read(self, method: str, path: str) -> bytes:
+    async def _read(self, method: str, path: str, *, timeout_s: float | None = None) -> bytes:
+        timeout = aiohttp.ClientTimeout(total=timeout_s or self._timeout_s)
         try:
-            async with self._session.request(method, path) as answer:
+            async with self._session.request(method, path, timeout=timeout) as answer:
                 return await answer.read()
         except _NO_ANSWER as error:
             raise self._unreachable(error) from error

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
@@ -14,13 +13,18 @@ from typing import Any, Final, Literal, get_args
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from repo_guardian.errors import GuardianError
+from repo_guardian.forms import (
+    FUNNEL_PORTS,
+    check_socket_path,
+    is_address_and_port,
+    is_dns_label,
+    is_tag,
+    is_url_path,
+)
 
 PROTOCOL: Final = 1
 
 Level = Literal["debug", "info", "warning", "error"]
-
-#: `sun_path` has 108 bytes on Linux, the last one is NUL.
-MAX_SOCKET_PATH_BYTES: Final = 107
 
 #: The variables a child may have, when the parent's caller gives them. Nothing else reaches it.
 CHILD_ENVIRONMENT: Final = (
@@ -35,12 +39,8 @@ CHILD_ENVIRONMENT: Final = (
     "TS_DEBUG_ACME_DIRECTORY_URL",
 )
 
-FUNNEL_PORTS: Final = (443, 8443, 10000)
 MAX_GRACE_S: Final = 600
-
-_HOSTNAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
-_TAG: Final = re.compile(r"tag:[A-Za-z][A-Za-z0-9-]*")
-_WEBHOOK_PATH: Final = re.compile(r"/[A-Za-z0-9._~/-]*")
+MAX_PROBE_INTERVAL_S: Final = 86_400
 
 
 def child_environment(given: Mapping[str, str]) -> dict[str, str]:
@@ -53,7 +53,7 @@ def child_environment(given: Mapping[str, str]) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BridgeLimits:
-    """What the public side accepts: bytes, connections at a time, seconds.
+    """What the public side accepts: bytes, connections at a time, requests of one source, seconds.
 
     github.com gives up on an answer after 10 s, Enterprise Server after 30 s: nothing may take longer.
     """
@@ -61,10 +61,40 @@ class BridgeLimits:
     max_body_bytes: int = 25 * 1024 * 1024
     max_header_bytes: int = 64 * 1024
     max_connections: int = 256
+    max_source_connections: int = 64
+    max_source_requests_per_s: float = 100.0
     read_header_timeout_s: float = 5.0
     read_timeout_s: float = 30.0
     write_timeout_s: float = 30.0
     idle_timeout_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkloadIdentity:
+    """A client id of Tailscale's workload identity federation, with a token or the audience of one.
+
+    Attributes:
+        client_id: from the tailnet's trust credentials; empty: no workload identity.
+        id_token: the provider's token, or `file:/path`, which the child reads when it logs in.
+        audience: what the child asks its cloud's or CI's provider for a token with.
+    """
+
+    client_id: str = ""
+    id_token: str = field(default="", repr=False)
+    audience: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probing:
+    """How the child watches its own public address.
+
+    Attributes:
+        interval_s: seconds between two looks; 0: none, and ready is said without an answer.
+        resolver: `address:port` of a DNS server; empty: the system's.
+    """
+
+    interval_s: float = 60.0
+    resolver: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,20 +111,31 @@ class BridgeConfig:
     app_socket: Path
     webhook_path: str
     auth_key: str = field(default="", repr=False)
+    identity: WorkloadIdentity = WorkloadIdentity()
     control_url: str = ""
     tags: tuple[str, ...] = ()
+    any_name: bool = False
+    tailnet_paths: tuple[str, ...] = ()
     port: int = 443
-    loopback: bool = False
+    loopback: str = ""
     restarts: int = 0
+    repaired: bool = False
+    probe: Probing = Probing()
     log_level: Level = "info"
     shutdown_grace_s: float = 10.0
     limits: BridgeLimits = BridgeLimits()
 
     def __post_init__(self) -> None:
         """Refuse what the child would refuse, before it is started."""
-        _check_socket_length("control_socket", self.control_socket)
-        _check_socket_length("app_socket", self.app_socket)
-        if problems := [*_name_problems(self), *_path_problems(self), *_number_problems(self)]:
+        check_socket_path(self.control_socket, "control_socket")
+        check_socket_path(self.app_socket, "app_socket")
+        problems = [
+            *_name_problems(self),
+            *_identity_problems(self.identity),
+            *_path_problems(self),
+            *_number_problems(self),
+        ]
+        if problems:
             raise GuardianError(
                 "BRIDGE_CONFIG_INVALID",
                 "the bridge's start document: " + "; ".join(problems),
@@ -103,36 +144,30 @@ class BridgeConfig:
 
     def to_stdin(self) -> bytes:
         """The document as the child reads it: one line of JSON with its newline; holds secrets."""
-        document = {
-            "protocol": PROTOCOL,
-            **{one.name: getattr(self, one.name) for one in fields(self)},
-            "limits": {one.name: getattr(self.limits, one.name) for one in fields(self.limits)},
-        }
+        document = {"protocol": PROTOCOL, **asdict(self)}
         return json.dumps(document, default=str).encode() + b"\n"
 
 
-def _check_socket_length(name: str, path: Path) -> None:
-    length = len(str(path).encode())
-    if length > MAX_SOCKET_PATH_BYTES:
-        raise GuardianError(
-            "SOCKET_PATH_TOO_LONG",
-            f"{name} {path} has {length} bytes, expected at most {MAX_SOCKET_PATH_BYTES}",
-            hint="Choose a shorter DATA_DIR; the kernel allows no longer Unix socket path.",
-        )
-
-
 def _name_problems(config: BridgeConfig) -> Iterator[str]:
-    if not _HOSTNAME.fullmatch(config.hostname):
+    if not is_dns_label(config.hostname):
         yield f"hostname {config.hostname!r}: expected one lower-case DNS label"
     for tag in config.tags:
-        if not _TAG.fullmatch(tag):
+        if not is_tag(tag):
             yield f"tags: {tag!r}: expected `tag:name`"
-    if config.auth_key.startswith("tskey-client-") and not config.tags:
-        yield "tags: expected at least one, because auth_key is an OAuth client secret"
+    makes_key = config.auth_key.startswith("tskey-client-") or config.identity.client_id
+    if makes_key and not config.tags:
+        yield "tags: expected at least one, because an OAuth client or a workload identity makes the auth key"
     if config.log_level not in get_args(Level):
         yield f"log_level {config.log_level!r}: expected one of {', '.join(get_args(Level))}"
     if config.control_url and not config.control_url.startswith(("https://", "http://")):
         yield f"control_url {config.control_url!r}: expected an http or https URL, or nothing"
+
+
+def _identity_problems(given: WorkloadIdentity) -> Iterator[str]:
+    if bool(given.client_id) != bool(given.id_token or given.audience) or (
+        given.id_token and given.audience
+    ):
+        yield "identity: expected client_id with either id_token or audience, or none of them"
 
 
 def _path_problems(config: BridgeConfig) -> Iterator[str]:
@@ -140,8 +175,15 @@ def _path_problems(config: BridgeConfig) -> Iterator[str]:
         path = getattr(config, name)
         if not path.is_absolute():
             yield f"{name} {str(path)!r}: expected an absolute path"
-    if not _WEBHOOK_PATH.fullmatch(config.webhook_path):
-        yield f"webhook_path {config.webhook_path!r}: expected a path such as /webhooks/github"
+    for name, path in [
+        ("webhook_path", config.webhook_path),
+        *(("tailnet_paths", path) for path in config.tailnet_paths),
+    ]:
+        if not is_url_path(path):
+            yield f"{name} {path!r}: expected a path such as /webhooks/github"
+    for name, address in (("loopback", config.loopback), ("probe.resolver", config.probe.resolver)):
+        if address and not is_address_and_port(address):
+            yield f"{name} {address!r}: expected an address such as 127.0.0.1:53, or nothing"
 
 
 def _number_problems(config: BridgeConfig) -> Iterator[str]:
@@ -151,6 +193,8 @@ def _number_problems(config: BridgeConfig) -> Iterator[str]:
         yield f"restarts {config.restarts}: expected 0 or more"
     if not 0 <= config.shutdown_grace_s <= MAX_GRACE_S:
         yield f"shutdown_grace_s {config.shutdown_grace_s}: expected 0 to {MAX_GRACE_S} seconds"
+    if not 0 <= config.probe.interval_s <= MAX_PROBE_INTERVAL_S:
+        yield f"probe.interval_s {config.probe.interval_s}: expected 0 to {MAX_PROBE_INTERVAL_S} seconds"
     for one in fields(config.limits):
         value = getattr(config.limits, one.name)
         if not 0 < value < math.inf:
@@ -186,6 +230,7 @@ class CertificateStatus(_Part):
 
     not_after: AwareDatetime | None = None
     renew_at: AwareDatetime | None = None
+    issued_in_week: int = 0
 
 
 class ProbeStatus(_Part):
@@ -194,6 +239,8 @@ class ProbeStatus(_Part):
     ok: bool | None = None
     at: AwareDatetime | None = None
     latency_ms: float | None = None
+    error: str = ""
+    addresses: tuple[str, ...] = ()
 
 
 class NodeStatus(_Part):
@@ -203,6 +250,7 @@ class NodeStatus(_Part):
     ips: tuple[str, ...] = ()
     key_expiry: AwareDatetime | None = None
     tags: tuple[str, ...] = ()
+    online: bool | None = None
 
 
 class VersionStatus(_Part):
@@ -274,6 +322,18 @@ def parse_status(document: bytes) -> BridgeStatus:
         raise _invalid("BRIDGE_STATUS_INVALID", "the status document", error) from None
 
 
+def parse_probe(document: bytes) -> ProbeStatus:
+    """Read the answer of `POST /v1/probe`.
+
+    Raises:
+        GuardianError: `BRIDGE_STATUS_INVALID`, it is not the `probe` part of a status document.
+    """
+    try:
+        return ProbeStatus.model_validate_json(document)
+    except ValidationError as error:
+        raise _invalid("BRIDGE_STATUS_INVALID", "the probe's answer", error) from None
+
+
 def _invalid(code: str, what: str, error: ValidationError) -> GuardianError:
     first = error.errors(include_input=False, include_url=False)[0]
     where = ".".join(map(str, first["loc"])) or "its top"
@@ -294,6 +354,9 @@ _LEVELS: Final[dict[str, Level]] = {
     "error": "error",
 }
 
+#: The longest line of the log, in bytes, that is read.
+MAX_LOG_LINE: Final = 1024 * 1024
+
 #: Names that mean something to structlog or to the standard library's logging.
 _RESERVED: Final = frozenset(
     {"event", "exception", "exc_info", "extra", "level", "logger", "positional_args"}
@@ -303,11 +366,19 @@ _RESERVED: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class LogLine:
-    """One line of the child's stderr, ready to be logged again."""
+    """One line of the child's log, ready to be logged again.
+
+    Attributes:
+        level: how much it matters.
+        event: its dotted name.
+        fields: what else it says.
+        time: when the child wrote it, RFC 3339; empty when the line does not say.
+    """
 
     level: Level
     event: str
     fields: dict[str, Any]
+    time: str = ""
 
     @property
     def code(self) -> str:
@@ -317,7 +388,7 @@ class LogLine:
 
 
 def parse_log_line(line: bytes) -> LogLine:
-    """Read one stderr line; what is no JSON log line becomes a `bridge.stderr` warning with its text."""
+    """Read one line of the log; what is no JSON log line becomes a `bridge.stderr` warning with its text."""
     text = line.decode("utf-8", "replace").rstrip()
     try:
         said = json.loads(text)
@@ -327,8 +398,8 @@ def parse_log_line(line: bytes) -> LogLine:
         return LogLine("warning", "bridge.stderr", {"text": text})
     level = _LEVELS.get(str(said.pop("level", "")).lower(), "info")
     event = said.pop("msg")
-    said.pop("time", None)
-    return LogLine(level, event, {_own_name(name): value for name, value in said.items()})
+    time = str(said.pop("time", ""))
+    return LogLine(level, event, {_own_name(name): value for name, value in said.items()}, time)
 
 
 def _own_name(name: str) -> str:

@@ -35,8 +35,10 @@ from repo_guardian.bridge.lifecycle import (
     crashes_in_a_row,
     decide,
     describe_exit,
+    why_restarted,
 )
 from repo_guardian.bridge.protocol import BridgeConfig, BridgeState, BridgeStatus, Heartbeat
+from repo_guardian.bridge.silence import Silence
 from repo_guardian.errors import GuardianError
 
 log = structlog.get_logger()
@@ -55,8 +57,8 @@ _NEVER_RAN: Final = Ending(exit_code=None, last_line=None, uptime_s=0.0)
 class SupervisorTimes:
     """How patient the supervisor is, in seconds."""
 
-    silence_s: float | None = 20.0
-    """Without a status or a heartbeat for so long the child is killed; None switches that off."""
+    silence_s: float = 20.0
+    """Without a status or a heartbeat for so long the child is killed."""
     stop_s: float | None = None
     """From the end of stdin to SIGTERM; the child's own grace and a margin when None."""
     terminate_s: float = 3.0
@@ -70,7 +72,7 @@ class Supervisor:
 
     Args:
         binary: what `find_binary` found.
-        config: the start document; `restarts` in it is ours to fill in.
+        config: the start document; `restarts` and `repaired` in it are ours to fill in.
         env_passthrough: variables for the child; only those of `CHILD_ENVIRONMENT` reach it.
         on_status: called with each new status, on the event loop; must not raise.
         times: how patient it is.
@@ -100,6 +102,8 @@ class Supervisor:
         self._board = StatusBoard(_own_status(BridgeState.STARTING), on_status)
         self._restarts = 0
         self._crashes = 0
+        self._repaired = False
+        self._was_ready = False
         self._stop_wanted = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -164,9 +168,11 @@ class Supervisor:
             wanted_stop=self._stop_wanted.is_set(),
             crashes=self._crashes,
             jitter=self._jitter(),
+            repaired=self._repaired,
             first_backoff_s=self._times.first_backoff_s,
         ):
-            case Restart(after_s):
+            case Restart(after_s, repaired):
+                self._repaired = repaired
                 self._announce_restart(ending, after_s)
                 await self._sleep_unless_stopped(after_s)
                 return True
@@ -184,7 +190,10 @@ class Supervisor:
             GuardianError: it cannot be started and no waiting helps.
         """
         began = self._clock()
-        document = replace(self._config, restarts=self._restarts).to_stdin()
+        self._was_ready = False
+        document = replace(
+            self._config, restarts=self._restarts, repaired=self._repaired
+        ).to_stdin()
         try:
             child = await Child.start(self._binary, document, self._env)
         except OSError as error:
@@ -198,14 +207,21 @@ class Supervisor:
         log.info(
             "bridge.child_ended", pid=child.pid, exit_code=exit_code, uptime_s=round(uptime_s, 3)
         )
-        return Ending(exit_code=exit_code, last_line=child.last_line, uptime_s=uptime_s)
+        return Ending(
+            exit_code=exit_code,
+            last_line=child.last_line,
+            uptime_s=uptime_s,
+            was_ready=self._was_ready,
+        )
 
     async def _attend(self, child: Child) -> int:
-        """Follow the child and be ready to stop it, until it has ended."""
+        """Follow the child and be ready to stop or to kill it, until it has ended."""
+        silence = Silence(self._times.silence_s, self._clock())
         try:
             async with asyncio.TaskGroup() as group:
                 company = [
-                    group.create_task(self._follow(child)),
+                    group.create_task(self._follow(silence)),
+                    group.create_task(self._kill_when_silent(child, silence)),
                     group.create_task(self._stop_when_wanted(child)),
                 ]
                 exit_code = await child.wait()
@@ -221,21 +237,20 @@ class Supervisor:
         grace_s = own if self._times.stop_s is None else self._times.stop_s
         await child.stop(grace_s=grace_s, terminate_s=self._times.terminate_s)
 
-    async def _follow(self, child: Child) -> None:
-        """Put up what the child says; kill it when it says nothing for too long."""
-        try:
-            async with asyncio.timeout(self._times.silence_s) as silence:
-                while True:  # noqa: ASYNC110 - no event tells that a socket has appeared
-                    await asyncio.sleep(await self._listen(silence))
-        except TimeoutError:
-            if self._stop_wanted.is_set():
-                return  # it drains; _stop_when_wanted has its own patience
-            log.error(
-                "bridge.killed", pid=child.pid, reason="silent", after_s=self._times.silence_s
-            )
-            child.kill()
+    async def _kill_when_silent(self, child: Child, silence: Silence) -> None:
+        while not silence.is_over(self._clock()):  # noqa: ASYNC110 - silence has no event
+            await asyncio.sleep(silence.look_every_s)
+        if self._stop_wanted.is_set():
+            return  # it drains; _stop_when_wanted has its own patience
+        log.error("bridge.killed", pid=child.pid, reason="silent", after_s=silence.limit_s)
+        child.kill()
 
-    async def _listen(self, silence: asyncio.Timeout) -> float:
+    async def _follow(self, silence: Silence) -> None:
+        """Put up what the child says, for as long as somebody wants to hear it."""
+        while True:  # noqa: ASYNC110 - no event tells that a socket has appeared
+            await asyncio.sleep(await self._listen(silence))
+
+    async def _listen(self, silence: Silence) -> float:
         """Follow one event stream to its end; return the seconds after which to try again."""
         try:
             async with (
@@ -250,10 +265,10 @@ class Supervisor:
                 return _LISTEN_AGAIN_S
         return _CONNECT_AGAIN_S
 
-    def _heard(self, event: BridgeStatus | Heartbeat, silence: asyncio.Timeout) -> None:
-        if self._times.silence_s is not None:
-            silence.reschedule(asyncio.get_running_loop().time() + self._times.silence_s)
+    def _heard(self, event: BridgeStatus | Heartbeat, silence: Silence) -> None:
+        silence.heard(self._clock())
         if isinstance(event, BridgeStatus):
+            self._was_ready = self._was_ready or event.state is BridgeState.READY
             self._publish(event)
 
     async def _sleep_unless_stopped(self, seconds: float) -> None:
@@ -264,33 +279,22 @@ class Supervisor:
     def _announce_restart(self, ending: Ending, after_s: float) -> None:
         self._restarts += 1
         how = describe_exit(ending.exit_code)
+        why = why_restarted(ending)
         log.warning(
-            "bridge.restarting", ended=how, after_s=round(after_s, 3), restarts=self._restarts
+            "bridge.restarting",
+            ended=how,
+            code=why.code,
+            after_s=round(after_s, 3),
+            restarts=self._restarts,
         )
-        self._publish(
-            _own_status(
-                BridgeState.STARTING,
-                restarts=self._restarts,
-                code="BRIDGE_CRASHED",
-                message=f"the bridge ended with {how} and is started again",
-                hint="Its last log lines tell why.",
-            )
-        )
+        self._publish(_own_status(BridgeState.STARTING, self._restarts, why))
 
     def _finish(self) -> None:
-        self._publish(_own_status(BridgeState.STOPPED, restarts=self._restarts))
+        self._publish(_own_status(BridgeState.STOPPED, self._restarts))
 
     def _give_up(self, error: GuardianError) -> None:
         log.error("bridge.given_up", code=error.code, reason=error.message, hint=error.hint)
-        self._publish(
-            _own_status(
-                BridgeState.FAILED,
-                restarts=self._restarts,
-                code=error.code,
-                message=error.message,
-                hint=error.hint,
-            )
-        )
+        self._publish(_own_status(BridgeState.FAILED, self._restarts, error))
 
     def _publish(self, status: BridgeStatus) -> None:
         if self._board.publish(status):
@@ -298,14 +302,8 @@ class Supervisor:
 
 
 def _own_status(
-    state: BridgeState, *, restarts: int = 0, code: str = "", message: str = "", hint: str = ""
+    state: BridgeState, restarts: int = 0, why: GuardianError | None = None
 ) -> BridgeStatus:
     """A status of ours, for the times without a child that could tell."""
-    return BridgeStatus(
-        state=state,
-        since=datetime.now(UTC),
-        code=code,
-        message=message,
-        hint=hint,
-        restarts=restarts,
-    )
+    said = why.as_json() if why is not None else {}
+    return BridgeStatus(state=state, since=datetime.now(UTC), restarts=restarts, **said)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import aiohttp
 
@@ -54,8 +54,26 @@ class GitHub:
         self._transport = Transport(
             session, api_url=api_url, app_id=str(credentials.app_id), private_key=credentials.pem
         )
+        # GitHub's ETags hold for one Authorization header, and the App's changes every few minutes.
+        self._anonymous = Transport(session, api_url=api_url, cache={})
         self._installations: dict[int, InstallationClient] = {}
         self._slug: str | None = None
+
+    @property
+    def clock_skew_s(self) -> float | None:
+        """Seconds that GitHub's clock is ahead of ours, as the App's newest call told it; None before."""
+        return self._transport.clock_skew_s
+
+    async def call(self, method: str, path: str, *, data: object = b"") -> Any:
+        """Call one endpoint as the App; see Transport.call."""
+        return await self._transport.call(method, path, data=data)
+
+    async def meta(self) -> Any:
+        """Return what GitHub tells everybody about itself; with an ETag, so that no change costs little.
+
+        Source: https://docs.github.com/rest/meta/meta
+        """
+        return await self._anonymous.call("GET", "/meta")
 
     async def app(self) -> str:
         """Return the App's slug, the name in `SLUG[bot]`; asked once.

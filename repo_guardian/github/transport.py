@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 import aiohttp
 import gidgethub
 import gidgethub.aiohttp
 from gidgethub import sansio
+from gidgethub.abc import CACHE_TYPE
 
 from repo_guardian.errors import RetryLater
 from repo_guardian.github import errors
@@ -51,13 +53,21 @@ class Transport(gidgethub.aiohttp.GitHubAPI):
         on_rate_limit: RateLimitCallback | None = None,
         app_id: str | None = None,
         private_key: str | None = None,
+        cache: CACHE_TYPE | None = None,
     ) -> None:
         super().__init__(
-            session, _REQUESTER, base_url=api_url, app_id=app_id, private_key=private_key
+            session,
+            _REQUESTER,
+            base_url=api_url,
+            app_id=app_id,
+            private_key=private_key,
+            cache=cache,
         )
         self._on_rate_limit = on_rate_limit
         #: The newest budget of each resource.
         self.budgets: dict[str, Budget] = {}
+        #: Seconds that GitHub's clock is ahead of ours, as its newest answer told; None before.
+        self.clock_skew_s: float | None = None
 
     async def call(
         self, method: str, path: str, *, data: object = b"", needs: str = "metadata: read"
@@ -100,6 +110,7 @@ class Transport(gidgethub.aiohttp.GitHubAPI):
             allow_redirects=method == "GET",
         ) as response:
             self._note_budget(response.headers)
+            self._note_clock(response.headers)
             return response.status, response.headers, await response.read()
 
     def _note_budget(self, headers: Mapping[str, str]) -> None:
@@ -108,6 +119,13 @@ class Transport(gidgethub.aiohttp.GitHubAPI):
             self.budgets[budget.resource] = budget
             if self._on_rate_limit is not None:
                 self._on_rate_limit(budget.resource, budget.remaining, budget.limit)
+
+    def _note_clock(self, headers: Mapping[str, str]) -> None:
+        try:
+            told = parsedate_to_datetime(headers["date"])
+        except (KeyError, ValueError):
+            return
+        self.clock_skew_s = told.timestamp() - time.time()
 
     def _refusal(self, what: str, error: gidgethub.HTTPException, needs: str) -> Exception:
         status, said = int(error.status_code), str(error)

@@ -16,6 +16,7 @@ from aiohttp import web
 from repo_guardian.errors import GuardianError
 from repo_guardian.metrics import Metrics
 from repo_guardian.store.schema import Delivery, Recorded, Source
+from repo_guardian.webhooks.arrivals import Arrivals
 from repo_guardian.webhooks.delivery import (
     MAX_BODY_BYTES,
     RawRequest,
@@ -25,6 +26,7 @@ from repo_guardian.webhooks.delivery import (
 )
 from repo_guardian.webhooks.memory import BodyMemory, Portion
 from repo_guardian.webhooks.routing import event_label
+from repo_guardian.webhooks.source_check import SourceCheck
 
 log = structlog.get_logger()
 
@@ -51,36 +53,55 @@ class WebhookEndpoint:
         secrets: webhook secrets, any of which may have signed.
         metrics: where to count.
         on_work: called after a delivery that means work is durable.
+        sources: holds callers of the Funnel against GitHub's addresses; None lets everybody in.
+        arrivals: told of each delivery that came by the Funnel.
     """
 
     def __init__(
-        self, inbox: Records, secrets: Sequence[bytes], metrics: Metrics, on_work: WakeUp
+        self,
+        inbox: Records,
+        secrets: Sequence[bytes],
+        metrics: Metrics,
+        on_work: WakeUp,
+        *,
+        sources: SourceCheck | None = None,
+        arrivals: Arrivals | None = None,
     ) -> None:
         self._inbox = inbox
         self._secrets = tuple(secrets)
         self._metrics = metrics
         self._on_work = on_work
+        self._sources = sources
+        self._arrivals = arrivals or Arrivals()
         self._memory = BodyMemory(MEMORY_BYTES)
 
     async def handle(self, request: web.Request) -> web.Response:
         """Answer one POST: 202 when durable, else an error with code, message and hint."""
         started = time.perf_counter()
         client = client_address(request)  # asked now: a caller that hangs up has none any more
-        received_at = datetime.now(UTC)
         source = Source.FUNNEL if _came_by_funnel(request) else Source.LOCAL
         try:
-            check_headers(request.headers)
-            with self._memory.portion() as portion:
-                body = await _read(request, portion)
-                raw = RawRequest(request.headers, body, received_at, source)
-                delivery = parse_delivery(raw, self._secrets)
-                self._metrics.webhooks_received.labels(event_label(delivery.event)).inc()
-                recorded = await self._inbox.record(delivery)
+            delivery, recorded = await self._take(request, source, client)
         except GuardianError as error:
-            return self._refuse(request, error, client)
+            return self._refuse(request, error, source, client)
         finally:
             self._metrics.answer_seconds.observe(time.perf_counter() - started)
         return self._accept(delivery, recorded, client, time.perf_counter() - started)
+
+    async def _take(
+        self, request: web.Request, source: Source, client: str
+    ) -> tuple[Delivery, Recorded]:
+        """Check what is cheap first, read, verify, make durable."""
+        received_at = datetime.now(UTC)
+        check_headers(request.headers)
+        if self._sources is not None and source is Source.FUNNEL:
+            await self._sources.admit(client)
+        with self._memory.portion() as portion:
+            body = await _read(request, portion)
+            raw = RawRequest(request.headers, body, received_at, source)
+            delivery = parse_delivery(raw, self._secrets)
+            self._metrics.webhooks_received.labels(event_label(delivery.event)).inc()
+            return delivery, await self._inbox.record(delivery)
 
     def _accept(
         self, delivery: Delivery, recorded: Recorded, client: str, took_s: float
@@ -100,15 +121,22 @@ class WebhookEndpoint:
         )
         if delivery.repositories:
             self._on_work()
+        if delivery.source is Source.FUNNEL:
+            self._arrivals.note(delivery.guid, None)
         return web.json_response({"guid": delivery.guid, "status": recorded.value}, status=202)
 
-    def _refuse(self, request: web.Request, error: GuardianError, client: str) -> web.Response:
+    def _refuse(
+        self, request: web.Request, error: GuardianError, source: Source, client: str
+    ) -> web.Response:
         self._metrics.rejected.labels(error.code).inc()
+        guid = request.headers.get("X-GitHub-Delivery", "")[:64]
+        if source is Source.FUNNEL:
+            self._arrivals.note(guid, error)
         log.warning(
             "delivery.rejected",
             code=error.code,
             reason=error.message,
-            guid=request.headers.get("X-GitHub-Delivery", "")[:64],
+            guid=guid,
             client=client,
         )
         response = web.json_response(error.as_json(), status=error.http_status)

@@ -17,7 +17,16 @@ async def command(
     environ: Mapping[str, str], *words: str, cwd: Path
 ) -> tuple[int | None, str, str]:
     """Exit code, standard output and standard error of `repo-guardian WORDS`."""
-    process = await asyncio.create_subprocess_exec(
+    process = await start_command(environ, *words, cwd=cwd)
+    out, err = await process.communicate()
+    return process.returncode, out.decode(), err.decode()
+
+
+async def start_command(
+    environ: Mapping[str, str], *words: str, cwd: Path | None = None
+) -> asyncio.subprocess.Process:
+    """`repo-guardian WORDS` as a process, with exactly this environment (and PATH)."""
+    return await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "repo_guardian",
@@ -27,8 +36,6 @@ async def command(
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    out, err = await process.communicate()
-    return process.returncode, out.decode(), err.decode()
 
 
 async def test_check_shows_findings_plan_and_files_and_writes_nothing(tmp_path: Path) -> None:

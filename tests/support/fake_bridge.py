@@ -17,11 +17,14 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import asdict, dataclass, field
+from collections.abc import Coroutine
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 Ending = Literal["serve", "exit", "hang", "never_listen"]
+
+STREAM_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\n\r\n"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,13 +32,19 @@ class Script:
     """What one run of the fake does."""
 
     stderr: list[str] = field(default_factory=list)
-    """Lines to write first, as they are."""
+    """Lines to write first, as they are; /v1/logs has them too."""
     states: list[dict[str, Any]] = field(default_factory=lambda: [{"state": "ready"}])
     """Status documents to tell one after the other; what is missing in them is filled in."""
     then: Ending = "serve"
     """`serve` with heartbeats, `exit` at once, `hang` without heartbeats, or `never_listen` at all."""
     exit_code: int = 1
     """For `exit`; a negative number is a signal that it sends itself."""
+    last_words: str = ""
+    """For `exit`: the last line of stderr."""
+    protocol: int = 1
+    """Another number refuses the start document, as a helper of another version does."""
+    probe: dict[str, Any] = field(default_factory=lambda: {"ok": True, "latency_ms": 41.5})
+    """The answer of /v1/probe; also the `probe` part of the status from then on."""
     heartbeat_s: float = 0.05
     deaf: bool = False
     """Ignore SIGTERM, the end of stdin and the drain command."""
@@ -64,6 +73,7 @@ class FakeBridge:
         self.document = document
         self.script = script
         self.status = self.full_status({"state": "starting"})
+        self.logs = [started(document), *script.stderr]
         self.stopping = asyncio.Event()
         self.streams: set[asyncio.Task[None]] = set()
 
@@ -111,9 +121,14 @@ class FakeBridge:
         head = await reader.readuntil(b"\r\n\r\n")
         match head.split(b" ")[:2]:
             case [b"GET", b"/v1/events"]:
-                stream = asyncio.create_task(self.stream_events(writer))
-                self.streams.add(stream)
-                await stream
+                await self.stream(self.stream_events(writer))
+            case [b"GET", b"/v1/logs?follow=1"]:
+                await self.stream(self.stream_logs(writer))
+            case [b"GET", b"/v1/logs"]:
+                writer.write(answer("200 OK", "".join(f"{line}\n" for line in self.logs)))
+            case [b"POST", b"/v1/probe"]:
+                writer.write(answer("200 OK", json.dumps(self.script.probe)))
+                self.status["probe"] = self.script.probe
             case [b"GET", b"/v1/status"]:
                 writer.write(answer("200 OK", json.dumps(self.status)))
             case [b"GET", b"/metrics"]:
@@ -127,12 +142,27 @@ class FakeBridge:
                 writer.write(answer("404 Not Found", ""))
         writer.close()
 
+    async def stream(self, telling: Coroutine[Any, Any, None]) -> None:
+        """Tell something until its reader goes; a stop waits for its last line."""
+        stream = asyncio.create_task(telling)
+        self.streams.add(stream)
+        with contextlib.suppress(ConnectionError):
+            await stream
+
+    async def stream_logs(self, writer: asyncio.StreamWriter) -> None:
+        writer.write(STREAM_HEAD)
+        for line in self.logs:
+            writer.write(f"{line}\n".encode())
+        await writer.drain()
+        await self.stopping.wait()
+        await write_event(writer, {"level": "info", "msg": "fake.stopping"})
+
     async def stream_events(self, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\n\r\n")
+        writer.write(STREAM_HEAD)
         for part in self.script.states:
             await self.tell(writer, part)
         if self.script.then == "exit":
-            leave(self.script.exit_code)
+            leave(self.script)
         if self.script.then == "hang":
             await self.stopping.wait()
         while not await self.stops_within(self.script.heartbeat_s):
@@ -161,23 +191,50 @@ async def write_event(writer: asyncio.StreamWriter, event: dict[str, Any]) -> No
     await writer.drain()
 
 
-def leave(exit_code: int) -> None:
+def started(document: dict[str, Any]) -> str:
+    """The first log line: what tests want to know of the start document."""
+    known = {
+        name: value for name, value in document.items() if name not in {"auth_key", "identity"}
+    }
+    return json.dumps({"level": "info", "msg": "fake.started", **known})
+
+
+def leave(script: Script) -> None:
     """End this process here and now, as a crash does."""
-    if exit_code < 0:
-        os.kill(os.getpid(), -exit_code)
-    os._exit(exit_code)
+    if script.last_words:
+        print(script.last_words, file=sys.stderr, flush=True)
+    if script.exit_code < 0:
+        os.kill(os.getpid(), -script.exit_code)
+    os._exit(script.exit_code)
+
+
+def refusal(document: dict[str, Any], script: Script) -> str:
+    """The last words of a helper that speaks another protocol; empty when it is the parent's."""
+    if document["protocol"] == script.protocol:
+        return ""
+    said = {
+        "code": "PROTOCOL_MISMATCH",
+        "message": f"expected protocol {script.protocol}",
+        "hint": "use the helper of the same version",
+    }
+    return json.dumps({"level": "error", "msg": "bridge.refused", **said})
 
 
 def main(plays: str) -> None:
-    """Read the start document and play the script of this run."""
+    """Read the start document and play the script of this run; `--version` is answered as well."""
     scripts = json.loads(plays)
+    if sys.argv[1:] == ["--version"]:
+        print(f"tsnet_bridge 0.0.0-fake protocol {scripts[0]['protocol']} tailscale none go none")
+        return
     # Not through sys.stdin, whose buffer would swallow what comes after the line.
     document = json.loads(os.read(0, 1 << 20))
     script = Script(**scripts[min(document["restarts"], len(scripts) - 1)])
-    for line in script.stderr:
+    for line in [started(document), *script.stderr]:
         print(line, file=sys.stderr, flush=True)
+    if words := refusal(document, script):
+        leave(replace(script, exit_code=2, last_words=words))
     if script.grandchild:
         subprocess.Popen(["/bin/sleep", "5"], stdin=subprocess.DEVNULL)
     if script.then == "exit" and not script.states:
-        leave(script.exit_code)
+        leave(script)
     sys.exit(asyncio.run(FakeBridge(document, script).run()))

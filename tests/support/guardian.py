@@ -156,8 +156,14 @@ def guardian_environment(
     funnel = {
         "TAILSCALE_FUNNEL": "true",
         "TS_CONTROL_URL": tailnet.control_url,
-        "TS_LOCAL_TAILNET": "true",
+        "TS_LOCAL_TAILNET": _text(tailnet.relay),
+        "FUNNEL_PROBE_RESOLVER": _text(tailnet.dns),
         "TS_AUTHKEY": "tskey-auth-local",
         "TS_NO_LOGS_NO_SUPPORT": "true",
     }
     return {**settings, **funnel, **tailnet.helper_env()}
+
+
+def _text(address: tuple[str, int]) -> str:
+    host, port = address
+    return f"{host}:{port}"

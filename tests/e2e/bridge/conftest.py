@@ -35,9 +35,9 @@ async def take(request: web.Request) -> web.Response:
 class Bridge:
     """One supervised helper and what it said so far."""
 
-    supervisor: Supervisor
     control: ControlClient
     outside: aiohttp.ClientSession
+    supervisor: Supervisor = field(init=False)
     said: list[BridgeStatus] = field(default_factory=list)
     #: How many of it a test has asked for.
     told: int = 0
@@ -128,15 +128,15 @@ class Place:
             await stack.enter_async_context(_serving(app, config.app_socket))
             outside = await stack.enter_async_context(self.tailnet.client())
             control = await stack.enter_async_context(ControlClient(config.control_socket))
-            supervisor = Supervisor(
+            bridge = Bridge(control, outside)
+            bridge.supervisor = Supervisor(
                 binary or find_binary(),
                 config,
                 env_passthrough=self.tailnet.helper_env(),
-                on_status=lambda status: bridge.hear(status),
+                on_status=bridge.hear,
                 times=SupervisorTimes(first_backoff_s=0.05, silence_s=silence_s),
             )
-            bridge = Bridge(supervisor, control, outside)
-            await stack.enter_async_context(supervisor)
+            await stack.enter_async_context(bridge.supervisor)
             yield bridge
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
+from aiohttp import web
 
 from repo_guardian.bridge.protocol import BridgeState
 from tests.e2e.bridge.conftest import HOST, Place
@@ -58,10 +61,6 @@ async def test_a_rename_while_serving_is_followed(place: Place, what: str) -> No
 
 async def test_a_request_in_flight_survives_a_rename(place: Place) -> None:
     """The old listener takes nothing new and cuts nothing off."""
-    import asyncio
-
-    from aiohttp import web
-
     entered, go_on = asyncio.Event(), asyncio.Event()
 
     async def slow(_: web.Request) -> web.Response:

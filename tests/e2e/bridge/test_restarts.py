@@ -117,7 +117,7 @@ async def test_a_new_binary_under_a_running_parent_is_used_at_the_next_start(
         assert 202 == await bridge.post(first.url)
         os.kill(first.pid, signal.SIGKILL)
         again = await bridge.says(BridgeState.READY, and_=lambda s: s.restarts == 1)
-        assert os.stat(binary).st_ino == os.stat(f"/proc/{again.pid}/exe").st_ino
+        assert binary.stat().st_ino == Path(f"/proc/{again.pid}/exe").stat().st_ino
 
 
 #: A parent that starts the helper as ours does, and then is killed.
@@ -149,7 +149,7 @@ async def test_the_death_of_the_parent_is_the_helpers_end(place: Place) -> None:
     try:
         async with ControlClient(place.folder / "b.sock") as control:
             async with asyncio.timeout(10):
-                while not (place.folder / "b.sock").exists():  # noqa: ASYNC110 - no event
+                while not (place.folder / "b.sock").exists():
                     await asyncio.sleep(0.02)
             await control.status()
         parent.kill()

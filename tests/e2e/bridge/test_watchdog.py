@@ -6,6 +6,7 @@ import asyncio
 from typing import Any, Final
 
 import pytest
+from aiohttp import web
 
 from repo_guardian.bridge.protocol import BridgeState, Probing
 from tests.e2e.bridge.conftest import Bridge, Place
@@ -166,9 +167,7 @@ async def test_the_answer_to_a_look_is_the_helpers_own(place: Place) -> None:
     """Python never sees one, and nobody else gets one."""
     seen: list[str] = []
 
-    async def watch(request: Any) -> Any:
-        from aiohttp import web
-
+    async def watch(request: web.Request) -> web.Response:
         seen.append(request.path)
         return web.Response(status=202)
 

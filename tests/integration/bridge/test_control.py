@@ -11,23 +11,32 @@ from typing import Any, cast
 import pytest
 
 from repo_guardian.bridge.control import ControlClient
-from repo_guardian.bridge.protocol import BridgeConfig, BridgeState, BridgeStatus, Heartbeat
+from repo_guardian.bridge.protocol import (
+    BridgeConfig,
+    BridgeState,
+    BridgeStatus,
+    Heartbeat,
+    LogLine,
+    ProbeStatus,
+)
 from repo_guardian.bridge.supervisor import Supervisor
 from repo_guardian.errors import GuardianError
-from tests.support.fake_bridge import install_fake_bridge
+from tests.support.fake_bridge import Script, install_fake_bridge
 
 
 async def test_every_call_of_the_control_socket_is_answered(
     tmp_path: Path, config: BridgeConfig
 ) -> None:
-    """Status, metrics, events with heartbeats, and a drain that the child obeys."""
-    binary = install_fake_bridge(tmp_path)
+    """Status, probe, metrics, events with heartbeats, and a drain that the child obeys."""
+    seen = {"ok": False, "error": "no answer", "addresses": ["198.51.100.10"]}
+    binary = install_fake_bridge(tmp_path, Script(probe=seen))
     async with (
         Supervisor(binary, config, env_passthrough={}) as supervisor,
         ControlClient(config.control_socket) as control,
     ):
         await supervisor.wait_for(BridgeState.READY)
         assert BridgeState.READY is (await control.status()).state
+        assert ProbeStatus(**seen) == await control.probe() == (await control.status()).probe
         assert "repo_guardian_bridge_up 1\n" == await control.metrics()
         async with aclosing(control.events()) as events:
             first = await anext(events)
@@ -38,6 +47,29 @@ async def test_every_call_of_the_control_socket_is_answered(
             async for status in changes:
                 if status.code == "BRIDGE_CRASHED":
                     break  # it is gone, and not because the supervisor had asked
+
+
+async def test_log_lines_are_read_and_followed(tmp_path: Path, config: BridgeConfig) -> None:
+    """The kept ones with their time and of any length, then those to come, until the child ends."""
+    long = "x" * 500_000
+    kept = [
+        '{"time":"2026-11-23T06:00:00Z","level":"debug","msg":"node.up","ips":["100.64.0.2"]}',
+        f'{{"level":"info","msg":"backend.said","text":"{long}"}}',
+    ]
+    binary = install_fake_bridge(tmp_path, Script(stderr=kept))
+    async with (
+        Supervisor(binary, config, env_passthrough={}) as supervisor,
+        ControlClient(config.control_socket) as control,
+    ):
+        await supervisor.wait_for(BridgeState.READY)
+        _, first, second = [line async for line in control.logs()]
+        assert LogLine("debug", "node.up", {"ips": ["100.64.0.2"]}, "2026-11-23T06:00:00Z") == first
+        assert long == second.fields["text"]
+        async with aclosing(control.logs(follow=True)) as lines:
+            events = [(await anext(lines)).event for _ in range(3)]
+            await control.drain()
+            events += [line.event async for line in lines]
+    assert ["fake.started", "node.up", "backend.said", "fake.stopping"] == events
 
 
 @asynccontextmanager
@@ -95,7 +127,7 @@ async def test_child_that_does_not_answer_as_agreed_is_unreachable(
     ("answer", "code"),
     [
         (None, "BRIDGE_UNREACHABLE"),
-        (b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 1_000_000 + b"\n", "BRIDGE_UNREACHABLE"),
+        (b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 3_000_000 + b"\n", "BRIDGE_UNREACHABLE"),
         (b"HTTP/1.1 200 OK\r\n\r\nnonsense\n", "BRIDGE_EVENT_INVALID"),
     ],
     ids=["silence", "monster", "nonsense"],

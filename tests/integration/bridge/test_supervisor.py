@@ -9,8 +9,8 @@ import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Mapping
-from contextlib import aclosing
+from collections.abc import Iterator, Mapping
+from contextlib import aclosing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from structlog.typing import EventDict
 
+from repo_guardian.bridge.control import ControlClient
 from repo_guardian.bridge.protocol import BridgeConfig, BridgeState, BridgeStatus
 from repo_guardian.bridge.supervisor import Supervisor, SupervisorTimes
 from repo_guardian.errors import GuardianError
@@ -26,6 +27,12 @@ from tests.support.fake_bridge import Script, install_fake_bridge
 REFUSAL = (
     '{"time":"2026-11-23T06:00:00Z","level":"error","msg":"bridge.refused",'
     '"code":"SOCKET_IN_USE","message":"another process listens there","hint":"end it"}'
+)
+
+
+PATH_DOWN = (
+    '{"level":"warning","msg":"bridge.public_path_down",'
+    '"code":"PUBLIC_PATH_DOWN","message":"no answer","hint":"wait"}'
 )
 
 
@@ -135,6 +142,82 @@ async def test_every_kind_of_crash_is_a_restart(
     """Go's panic has exit code 2 as a refusal has, but its last line carries no code."""
     async with supervise(install_fake_bridge(tmp_path, first, Script()), config) as supervisor:
         assert 1 == (await wait_for_restart(supervisor, BridgeState.READY)).restarts
+
+
+async def test_child_that_asks_to_be_replaced_is_replaced_at_once_and_told_so(
+    tmp_path: Path, config: BridgeConfig, logged: list[EventDict]
+) -> None:
+    """Exit code 3; `repaired` stays until a child was ready, whatever happens in between."""
+    on_the_way = [{"state": "authenticating"}]
+    binary = install_fake_bridge(
+        tmp_path,
+        Script(then="exit", exit_code=3, last_words=PATH_DOWN),
+        Script(then="exit", exit_code=1, states=on_the_way),
+        Script(then="exit", exit_code=1),
+        Script(),
+    )
+    between: list[BridgeStatus] = []
+
+    async with (
+        supervise(binary, config, on_status=between.append) as supervisor,
+        aclosing(supervisor.changes()) as changes,
+    ):
+        async for status in changes:
+            if (status.state, status.restarts) == (BridgeState.READY, 3):
+                break
+
+    starts = [entry["repaired"] for entry in logged if entry["event"] == "fake.started"]
+    assert [False, True, True, False] == starts
+    asked, *crashed = [status for status in between if status.code]
+    assert ("PUBLIC_PATH_DOWN", "no answer", "wait") == (asked.code, asked.message, asked.hint)
+    assert ["BRIDGE_CRASHED", "BRIDGE_CRASHED"] == [status.code for status in crashed]
+    waits = [entry["after_s"] for entry in logged if entry["event"] == "bridge.restarting"]
+    assert 0.0 == waits[0] < waits[1]
+
+
+async def test_restart_storm_is_slowed_down_and_counted(
+    tmp_path: Path, config: BridgeConfig, logged: list[EventDict]
+) -> None:
+    """A child that always asks to be replaced waits longer each time, like one that crashes."""
+    always = Script(then="exit", exit_code=3, last_words=PATH_DOWN, states=[])
+
+    async with (
+        supervise(install_fake_bridge(tmp_path, always), config) as supervisor,
+        aclosing(supervisor.changes()) as changes,
+    ):
+        async for status in changes:
+            if status.restarts == 5:
+                break
+
+    waits = [entry["after_s"] for entry in logged if entry["event"] == "bridge.restarting"]
+    assert [0.0, 0.02, 0.04, 0.08, 0.16] == waits
+
+
+async def test_new_binary_under_a_running_parent_is_used_at_the_next_restart(
+    tmp_path: Path, config: BridgeConfig
+) -> None:
+    """An upgrade of the file in its place; one of another protocol fails in its own words."""
+    binary = install_fake_bridge(tmp_path)
+    async with supervise(binary, config) as supervisor:
+        old = await supervisor.wait_for(BridgeState.READY)
+        upgraded = {"state": "ready", "versions": {"bridge": "0.2.0"}}
+        replace_binary(binary, Script(states=[upgraded]))
+        os.kill(old.pid, signal.SIGKILL)
+        new = await wait_for_restart(supervisor, BridgeState.READY)
+        assert ("", "0.2.0") == (old.versions.bridge, new.versions.bridge)
+
+        replace_binary(binary, Script(protocol=2))
+        os.kill(new.pid, signal.SIGKILL)
+        failed = await supervisor.wait_for(BridgeState.FAILED)
+        assert ("PROTOCOL_MISMATCH", "expected protocol 2") == (failed.code, failed.message)
+        assert "use the helper of the same version" == failed.hint
+
+
+def replace_binary(binary: Path, *scripts: Script) -> None:
+    """What a package manager does: a new file takes the name at once."""
+    folder = binary.parent / "new"
+    folder.mkdir(exist_ok=True)
+    install_fake_bridge(folder, *scripts).replace(binary)
 
 
 @pytest.mark.parametrize("then", ["hang", "never_listen"])
@@ -325,32 +408,87 @@ async def test_run_can_be_stopped_from_another_task(tmp_path: Path, config: Brid
     assert running.done()
 
 
-def test_killed_parent_takes_its_child_along(tmp_path: Path, config: BridgeConfig) -> None:
-    """kill -9 leaves no chance to say goodbye: the end of stdin tells the child."""
-    binary = install_fake_bridge(tmp_path)
-    program = f"""
+def parent_program(binary: Path, config: BridgeConfig, silence_s: float = 20.0) -> str:
+    """A program that supervises and tells its child's pid on stderr; its log goes to stdout."""
+    return f"""
 import asyncio, sys
 from pathlib import Path
 from repo_guardian.bridge.protocol import BridgeConfig, BridgeState
-from repo_guardian.bridge.supervisor import Supervisor
-run = Path({str(tmp_path)!r})
-config = BridgeConfig(hostname="g", state_dir=run, control_socket=run / "c.sock",
-                      app_socket=run / "a.sock", webhook_path="/w")
+from repo_guardian.bridge.supervisor import Supervisor, SupervisorTimes
+config = BridgeConfig(hostname="g", state_dir=Path({str(config.state_dir)!r}), webhook_path="/w",
+                      control_socket=Path({str(config.control_socket)!r}),
+                      app_socket=Path({str(config.app_socket)!r}))
+times = SupervisorTimes(silence_s={silence_s})
 async def main():
-    async with Supervisor(Path({str(binary)!r}), config, env_passthrough={{}}) as supervisor:
+    async with Supervisor(Path({str(binary)!r}), config, env_passthrough={{}}, times=times) as supervisor:
         print((await supervisor.wait_for(BridgeState.READY)).pid, file=sys.stderr, flush=True)
         await asyncio.Event().wait()
 asyncio.run(main())
 """
-    with subprocess.Popen(
-        [sys.executable, "-c", program], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    ) as parent:
+
+
+@contextmanager
+def running_parent(program: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """The process that runs it, and its child's pid."""
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as parent:
         assert parent.stderr
-        child = os.pidfd_open(int(parent.stderr.readline()))
+        try:
+            yield parent, int(parent.stderr.readline())
+        finally:
+            parent.kill()
+
+
+def test_killed_parent_takes_its_child_along(tmp_path: Path, config: BridgeConfig) -> None:
+    """kill -9 leaves no chance to say goodbye: the end of stdin tells the child."""
+    program = parent_program(install_fake_bridge(tmp_path), config)
+    with running_parent(program) as (parent, pid):
+        child = os.pidfd_open(pid)
         parent.kill()
         gone, _, _ = select.select([child], [], [], 10)
     os.close(child)
     assert gone
+
+
+async def heartbeats(config: BridgeConfig, count: int) -> BridgeStatus:
+    """Hear so many from the child, as a clock would tick; return what it says of itself then."""
+    async with (
+        ControlClient(config.control_socket) as control,
+        aclosing(control.events()) as events,
+    ):
+        for _ in range(count):
+            await anext(events)
+        return await control.status()
+
+
+async def test_parent_that_was_stopped_itself_does_not_kill_its_child(
+    tmp_path: Path, config: BridgeConfig
+) -> None:
+    """SIGSTOP for longer than the child may be silent: it was not the child that said nothing."""
+    binary = install_fake_bridge(tmp_path, Script(heartbeat_s=0.05))
+    with running_parent(parent_program(binary, config, silence_s=1.0)) as (parent, pid):
+        parent.send_signal(signal.SIGSTOP)
+        await heartbeats(config, 30)
+        parent.send_signal(signal.SIGCONT)
+        status = await heartbeats(config, 30)
+    assert (pid, 0) == (status.pid, status.restarts)
+
+
+async def test_pause_of_the_whole_container_costs_no_child(
+    tmp_path: Path, config: BridgeConfig
+) -> None:
+    """`docker pause`: the parent may wake first, to a child that has had no time to say anything."""
+    binary = install_fake_bridge(tmp_path, Script(heartbeat_s=0.05))
+    with running_parent(parent_program(binary, config, silence_s=1.0)) as (parent, pid):
+        parent.send_signal(signal.SIGSTOP)
+        os.kill(pid, signal.SIGSTOP)
+        async with ControlClient(config.control_socket, timeout_s=1.5) as control:
+            with pytest.raises(GuardianError, match="BRIDGE_UNREACHABLE"):
+                await control.status()
+        parent.send_signal(signal.SIGCONT)
+        os.kill(pid, signal.SIGCONT)
+        status = await heartbeats(config, 30)
+    assert (pid, 0) == (status.pid, status.restarts)
 
 
 async def test_control_socket_is_not_for_others(tmp_path: Path, config: BridgeConfig) -> None:

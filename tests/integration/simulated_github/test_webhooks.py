@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import json
 from datetime import timedelta
 from typing import Any
+from urllib.parse import parse_qs
 
 import pytest
 
@@ -189,6 +191,24 @@ async def test_the_hook_is_set_over_the_api(client: Client, receiver: Receiver) 
     headers, sent = receiver.got[0]
     expected = hmac.new(b"other", sent, "sha256").hexdigest()
     assert f"sha256={expected}" == headers["X-Hub-Signature-256"]
+
+
+async def test_a_hook_with_forms_sends_the_payload_as_a_field(
+    client: Client, receiver: Receiver
+) -> None:
+    """content_type `form`: another body, signed as it goes out; what is not given stays."""
+    client.credential = client.app_jwt()
+    changes = {"content_type": "form", "insecure_ssl": "1"}
+    answer = await client.call("PATCH", "/app/hook/config", changes)
+    assert changes.items() <= answer.body.items()
+    assert client.github.hook.url == answer.body["url"]
+    assert [] == receiver.got
+    await client.github.ping()
+    headers, sent = receiver.got[0]
+    assert "application/x-www-form-urlencoded" == headers["Content-Type"]
+    assert "zen" in json.loads(parse_qs(sent.decode())["payload"][0])
+    digest = hmac.new(client.github.webhook_secret.encode(), sent, "sha256").hexdigest()
+    assert f"sha256={digest}" == headers["X-Hub-Signature-256"]
 
 
 async def test_waiting_for_what_does_not_happen_says_what_was_asked(client: Client) -> None:

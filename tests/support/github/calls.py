@@ -6,8 +6,8 @@ import asyncio
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Literal, TypeVar
+from datetime import datetime, timedelta
+from typing import Final, Literal, TypeVar
 from urllib.parse import urlencode
 
 from tests.support.github import problems
@@ -19,7 +19,9 @@ from tests.support.github.render import Json
 from tests.support.github.repository import Repository
 from tests.support.github.world import World
 
-Credential = Literal["app", "installation"]
+Credential = Literal["anybody", "app", "installation"]
+#: Of those that https://api.github.com/meta tells.
+HOOK_RANGES: Final = ("192.30.252.0/22", "185.199.108.0/22", "140.82.112.0/20", "2606:50c0::/32")
 Item = TypeVar("Item")
 
 
@@ -69,6 +71,10 @@ class Hub:
     #: Start a delivery that the caller does not wait for.
     deliver_soon: Callable[[Parcel, bool], None]
     requests: list[RecordedCall] = field(default_factory=list)
+    #: `hooks` of `GET /meta`; None on an Enterprise Server, which tells none.
+    hook_ranges: Sequence[str] | None = HOOK_RANGES
+    #: How far this GitHub's clock is ahead of the caller's.
+    clock_skew: timedelta = timedelta()
     #: Replaced and set at each change; `SimulatedGitHub.until` waits on it.
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 

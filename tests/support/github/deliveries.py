@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
+from urllib.parse import urlencode
 
 import aiohttp
 
@@ -23,6 +24,7 @@ from tests.support.github.render import Json
 KEPT_FOR: Final = timedelta(days=3)
 TIMEOUT_S: Final = 10.0
 _FIRST_ID: Final = 10_000_000_001
+_FORM: Final = "application/x-www-form-urlencoded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,15 +186,24 @@ class Hook:
     session: aiohttp.ClientSession | None = None
     id: int = 424_242
     timeout_s: float = TIMEOUT_S
+    #: `json`, or `form`, where the payload is one field of a form.
+    content_type: str = "json"
+    insecure_ssl: str = "0"
+
+    def config(self) -> Json:
+        """The settings as the API shows them."""
+        shown: Json = {"content_type": self.content_type, "insecure_ssl": self.insecure_ssl}
+        return shown | {"url": self.url or ""} | ({"secret": "********"} if self.secret else {})
 
     async def deliver(self, parcel: Parcel, *, redelivery: bool = False) -> Delivery:
         """Send once and log how it ended; never raises for what the receiver does."""
         if self.url is None or self.session is None:
             raise RuntimeError("no hook URL: call SimulatedGitHub.deliver_to first")
-        headers = self._headers(parcel)
+        body = self._encoded(parcel.body)
+        headers = self._headers(parcel, body)
         url, at, start = self.url, self.now(), time.monotonic()
         status, code, answer_headers, text = await _post(
-            self.session, url, parcel.body, headers, self.timeout_s
+            self.session, url, body, headers, self.timeout_s
         )
         delivery = Delivery(
             id=self.log.next_id(),
@@ -215,17 +226,21 @@ class Hook:
         self.log.add(delivery)
         return delivery
 
-    def _headers(self, parcel: Parcel) -> dict[str, str]:
+    def _encoded(self, body: bytes) -> bytes:
+        return body if self.content_type == "json" else urlencode({"payload": body}).encode()
+
+    def _headers(self, parcel: Parcel, body: bytes) -> dict[str, str]:
+        form = "application/json" if self.content_type == "json" else _FORM
         usual: dict[str, str | None] = {
             "Accept": "*/*",
-            "Content-Type": "application/json",
+            "Content-Type": form,
             "User-Agent": "GitHub-Hookshot/5b3f1e2",
             "X-GitHub-Delivery": parcel.guid,
             "X-GitHub-Event": parcel.event,
             "X-GitHub-Hook-ID": str(self.id),
             "X-GitHub-Hook-Installation-Target-ID": str(self.app_id),
             "X-GitHub-Hook-Installation-Target-Type": "integration",
-            **webhooks.signature_headers(self.secret, parcel.body),
+            **webhooks.signature_headers(self.secret, body),
         }
         return {k: v for k, v in (usual | dict(parcel.headers)).items() if v is not None}
 

@@ -8,6 +8,7 @@ import itertools
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from email.utils import format_datetime
 from typing import Final
 
 from aiohttp import web
@@ -160,16 +161,18 @@ class Gateway:
         answered.headers = budget.headers()
 
     def _authenticate(self, request: web.Request, credential: Credential) -> Token | None:
-        """The token of the call; None stands for the app itself."""
+        """The token of the call; None stands for the app itself, or for anybody."""
         if "User-Agent" not in request.headers:
             raise ApiProblem(403, "Request forbidden by administrative rules. Please make sure your"
                              " request has a User-Agent header")  # fmt: skip
+        if credential == "anybody":
+            return None
         scheme, _, value = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() not in ("bearer", "token") or not value:
             raise ApiProblem(401, "Requires authentication")
         now = self._hub.world.now()
         if credential == "app":
-            check_app_jwt(value, app_id=self._hub.world.app_id, now=now)
+            check_app_jwt(value, app_id=self._hub.world.app_id, now=now + self._hub.clock_skew)
             return None
         return self._hub.tokens.check(value, now)
 
@@ -195,6 +198,7 @@ class Gateway:
         headers = done.headers | {
             "x-github-request-id": f"{next(self._numbers):04X}:1A2B:3C4D5E",
             "x-github-media-type": "github.v3; format=json",
+            "date": format_datetime(self._hub.world.now() + self._hub.clock_skew, usegmt=True),
             **done.reply.headers,
         }
         if done.reply.body is None:

@@ -10,6 +10,14 @@ from tests.support.github.accounts import Installation
 from tests.support.github.calls import Call, Reply, Route
 
 
+def _get_meta(call: Call) -> Reply:
+    """https://docs.github.com/rest/meta/meta"""
+    told: render.Json = {"verifiable_password_authentication": False}
+    if call.hub.hook_ranges is not None:
+        told["hooks"] = list(call.hub.hook_ranges)
+    return Reply(200, told)
+
+
 def _get_app(call: Call) -> Reply:
     return Reply(200, render.app(call.world, call.hub.slug))
 
@@ -93,18 +101,15 @@ def _ids_by_name(call: Call, installation: Installation, names: Iterable[object]
 
 
 def _get_hook_config(call: Call) -> Reply:
-    hook = call.hub.hook
-    config = {"content_type": "json", "insecure_ssl": "0", "url": hook.url or ""}
-    return Reply(200, config | {"secret": "********"})
+    return Reply(200, call.hub.hook.config())
 
 
 def _set_hook_config(call: Call) -> Reply:
-    hook = call.hub.hook
-    url, secret = call.body.get("url"), call.body.get("secret")
-    if isinstance(url, str):
-        hook.url = url
-    if isinstance(secret, str):
-        hook.secret = secret
+    for name in ("url", "secret", "content_type", "insecure_ssl"):
+        value = call.body.get(name)
+        if isinstance(value, str):
+            setattr(call.hub.hook, name, value)
+    # No ping follows, as on GitHub: https://github.com/octokit/webhooks/issues/3
     return _get_hook_config(call)
 
 
@@ -163,6 +168,7 @@ _ONE: Final = r"/app/installations/{installation_id:\d+}"
 _DELIVERY: Final = r"/app/hook/deliveries/{delivery_id:\d+}"
 
 ROUTES: Final = (
+    Route("GET", "/meta", _get_meta, "anybody"),
     Route("GET", "/app", _get_app, "app"),
     Route("GET", "/app/installations", _list_installations, "app"),
     Route("GET", _ONE, _get_installation, "app"),

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final, TypeVar
 
 import aiohttp
@@ -133,6 +133,19 @@ class SimulatedGitHub(Happenings):
     def webhook_secret(self) -> str:
         """The present secret; `PATCH /app/hook/config` changes it."""
         return self._hub.hook.secret
+
+    @property
+    def hook(self) -> Hook:
+        """The app's hook and its settings."""
+        return self._hub.hook
+
+    def tell_hook_ranges(self, *ranges: str) -> None:
+        """Set `hooks` of `GET /meta`; none at all is what an Enterprise Server tells."""
+        self._hub.hook_ranges = ranges or None
+
+    def set_clock_skew(self, skew: timedelta) -> None:
+        """Let this GitHub's clock be ahead of the caller's: in `Date`, and for the app's JWT."""
+        self._hub.clock_skew = skew
 
     @property
     def bot_login(self) -> str:

@@ -15,6 +15,8 @@ from repo_guardian.bridge.protocol import (
     BridgeState,
     BridgeStatus,
     Heartbeat,
+    Probing,
+    WorkloadIdentity,
     parse_event,
     parse_status,
 )
@@ -33,7 +35,10 @@ def config_of(document: dict[str, Any]) -> BridgeConfig:
     given = {name: value for name, value in document.items() if name != "protocol"}
     for name in ("state_dir", "control_socket", "app_socket"):
         given[name] = Path(given[name])
-    given["tags"] = tuple(given["tags"])
+    for name in ("tags", "tailnet_paths"):
+        given[name] = tuple(given[name])
+    given["identity"] = WorkloadIdentity(**given["identity"])
+    given["probe"] = Probing(**given["probe"])
     given["limits"] = BridgeLimits(**given["limits"])
     return BridgeConfig(**given)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from repo_guardian.bridge.lifecycle import (
     crashes_in_a_row,
     decide,
     describe_exit,
+    why_restarted,
 )
 from repo_guardian.bridge.protocol import LogLine
 
@@ -25,6 +27,11 @@ REFUSAL = LogLine(
     "error",
     "bridge.refused",
     {"code": "SOCKET_IN_USE", "message": "another process listens there", "hint": "end it"},
+)
+PATH_DOWN = LogLine(
+    "warning",
+    "bridge.public_path_down",
+    {"code": "PUBLIC_PATH_DOWN", "message": "no answer", "hint": "wait"},
 )
 CHATTER = LogLine("info", "bridge.ready", {})
 STACK_TRACE = LogLine("warning", "bridge.stderr", {"text": "main.main()"})
@@ -68,6 +75,44 @@ def test_refusal_gives_up_in_the_words_of_the_child() -> None:
     assert "SOCKET_IN_USE" == decision.error.code
     assert "another process listens there" == decision.error.message
     assert "end it" == decision.error.hint
+
+
+@pytest.mark.parametrize(
+    ("last_line", "crashes", "expected"),
+    [
+        (PATH_DOWN, 1, Restart(0.0, repaired=True)),
+        (PATH_DOWN, 3, Restart(2.0, repaired=True)),
+        (CHATTER, 1, Restart(0.5)),
+        (STACK_TRACE, 1, Restart(0.5)),
+        (None, 1, Restart(0.5)),
+    ],
+)
+def test_child_that_asks_to_be_replaced_is_replaced_at_once(
+    last_line: LogLine | None, crashes: int, expected: Restart
+) -> None:
+    """Exit code 3 counts with the words that go with it, and not again and again without a pause."""
+    assert expected == decide(ending(3, last_line), wanted_stop=False, crashes=crashes, jitter=0.5)
+
+
+@pytest.mark.parametrize(
+    ("was_ready", "before", "after"),
+    [(False, True, True), (True, True, False), (False, False, False), (True, False, False)],
+)
+def test_word_of_a_repair_holds_until_a_child_was_ready(
+    was_ready: bool, before: bool, after: bool
+) -> None:
+    """A crash on the way to the public address changes nothing about it."""
+    crash = replace(ending(1), was_ready=was_ready)
+    expected = Restart(0.5, repaired=after)
+    assert expected == decide(crash, wanted_stop=False, crashes=1, jitter=0.5, repaired=before)
+
+
+def test_a_restart_is_told_in_the_words_of_the_child_or_in_ours() -> None:
+    """Who asked to be replaced said why; of a crash we know the exit code."""
+    asked, crashed = why_restarted(ending(3, PATH_DOWN)), why_restarted(ending(3))
+    assert ("PUBLIC_PATH_DOWN", "no answer", "wait") == (asked.code, asked.message, asked.hint)
+    assert "BRIDGE_CRASHED" == crashed.code
+    assert "exit code 3" in crashed.message
 
 
 @pytest.mark.parametrize(
