@@ -30,7 +30,7 @@ from repo_guardian.policy.load import load_policy
 from repo_guardian.policy.model import Limits
 from repo_guardian.reconcile import Outcome, OutcomeKind, Reconciler
 from repo_guardian.rules.model import State
-from repo_guardian.settings import Address, Settings
+from repo_guardian.settings.model import Address, Settings
 from repo_guardian.status import StatusPage
 from repo_guardian.store.engine import SqliteEngine
 from repo_guardian.store.inbox import Inbox

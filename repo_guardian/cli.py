@@ -41,7 +41,7 @@ def main() -> None:
 @main.command()
 def run() -> None:
     """Take webhooks and keep the repositories complete, until SIGTERM or Ctrl-C."""
-    from repo_guardian.serve import serve
+    from repo_guardian.commands.serve import serve
 
     serve()
 
@@ -50,7 +50,7 @@ def run() -> None:
 @click.argument("repository", metavar="OWNER/REPO")
 def check(repository: str) -> None:
     """Show what a repository lacks and the pull request that would add it; nothing is written."""
-    from repo_guardian.serve import examine
+    from repo_guardian.commands.serve import examine
 
     click.echo(examine(repository))
 
@@ -67,7 +67,7 @@ def funnel() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the helper's status document.")
 def status(as_json: bool) -> None:  # noqa: FBT001 - click gives it by name
     """Show how the public address is."""
-    from repo_guardian.ask import show_status
+    from repo_guardian.commands.funnel import show_status
 
     click.echo(show_status(as_json=as_json))
 
@@ -75,7 +75,7 @@ def status(as_json: bool) -> None:  # noqa: FBT001 - click gives it by name
 @funnel.command()
 def url() -> None:
     """Print the public address and nothing else; exit code 1 when there is none."""
-    from repo_guardian.ask import show_url
+    from repo_guardian.commands.funnel import show_url
 
     click.echo(show_url())
 
@@ -91,7 +91,7 @@ def url() -> None:
 )
 def logs(follow: bool, level: Level) -> None:  # noqa: FBT001 - click gives it by name
     """Show the last 1,000 lines of the helper's log."""
-    from repo_guardian.ask import show_logs
+    from repo_guardian.commands.funnel import show_logs
 
     show_logs(click.echo, follow=follow, level=level)
 

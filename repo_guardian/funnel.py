@@ -27,7 +27,7 @@ from repo_guardian.bridge.protocol import (
 from repo_guardian.bridge.supervisor import Supervisor, SupervisorTimes
 from repo_guardian.errors import GuardianError
 from repo_guardian.metrics import Metrics
-from repo_guardian.settings import Settings
+from repo_guardian.settings.model import Settings
 
 log = structlog.get_logger()
 

@@ -17,7 +17,7 @@ from aiohttp.typedefs import Handler, Middleware
 from repo_guardian.errors import GuardianError
 from repo_guardian.forms import check_socket_path
 from repo_guardian.metrics import Metrics
-from repo_guardian.settings import Address
+from repo_guardian.settings.model import Address
 
 log = structlog.get_logger()
 

@@ -8,8 +8,8 @@ import os
 from repo_guardian.doctor.diagnose import diagnose
 from repo_guardian.doctor.gather import gather
 from repo_guardian.doctor.rows import Row
-from repo_guardian.invocation import read_environment
 from repo_guardian.log import configure_logging
+from repo_guardian.settings.invocation import read_environment
 
 
 def examine(*, timeout_s: float, verbose: bool) -> list[Row]:

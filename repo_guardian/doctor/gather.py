@@ -19,11 +19,11 @@ from typing import Final
 import aiohttp
 
 from repo_guardian.app import compose_github
-from repo_guardian.ask import running_helper
 from repo_guardian.bridge.binary import find_binary, helper_version
 from repo_guardian.bridge.control import ControlClient
 from repo_guardian.bridge.protocol import BridgeState, BridgeStatus, ProbeStatus
 from repo_guardian.bridge.supervisor import Supervisor
+from repo_guardian.commands.funnel import running_helper
 from repo_guardian.doctor.facts import (
     Asked,
     Facts,
@@ -36,9 +36,9 @@ from repo_guardian.doctor.rows import Check, check_of_status, is_settled
 from repo_guardian.errors import GuardianError
 from repo_guardian.funnel import bridge_config, bridge_environment, check_state_dir
 from repo_guardian.github.hook import HookConfig, differences, read_hook_config, server_time_skew_s
-from repo_guardian.invocation import load_some
 from repo_guardian.metrics import Metrics
-from repo_guardian.settings import Settings, load_settings
+from repo_guardian.settings.invocation import load_some
+from repo_guardian.settings.model import Settings, load_settings
 
 #: Seconds for the whole stop of a helper that nobody uses.
 _STOP_S: Final = 5.0

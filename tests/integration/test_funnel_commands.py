@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from repo_guardian.ask import running_helper
 from repo_guardian.bridge.protocol import BridgeConfig, BridgeState
 from repo_guardian.bridge.supervisor import Supervisor
+from repo_guardian.commands.funnel import running_helper
 from repo_guardian.doctor.diagnose import diagnose
 from repo_guardian.doctor.gather import gather
 from repo_guardian.doctor.rows import Check, Result, Row

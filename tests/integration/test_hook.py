@@ -24,7 +24,7 @@ from repo_guardian.github.hook import (
 )
 from repo_guardian.github.meta import read_hook_ranges
 from repo_guardian.listeners import bind_tcp, serving
-from repo_guardian.settings import Address
+from repo_guardian.settings.model import Address
 from tests.support.github.server import SimulatedGitHub
 
 URL = "https://repo-guardian.tail-box.ts.net/webhooks/github"

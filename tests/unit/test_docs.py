@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from repo_guardian.cli import main
 from repo_guardian.errors import HTTP_STATUS, SETTINGS_CODES
 from repo_guardian.metrics import Metrics
-from repo_guardian.settings import Settings
+from repo_guardian.settings.model import Settings
 from repo_guardian.version import __version__
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -19,7 +19,7 @@ from repo_guardian.bridge.protocol import (
     WorkloadIdentity,
 )
 from repo_guardian.funnel import PublicPath, bridge_config
-from repo_guardian.settings import load_settings
+from repo_guardian.settings.model import load_settings
 
 APP_SOCKET = Path("/data/run/app.sock")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from repo_guardian.errors import GuardianError
-from repo_guardian.settings import Address, Settings, load_settings, without_given
+from repo_guardian.settings.model import Address, Settings, load_settings, without_given
 from repo_guardian.webhooks.delivery import MAX_BODY_BYTES
 
 GOOD = {

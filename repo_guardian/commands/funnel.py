@@ -15,7 +15,7 @@ from repo_guardian.bridge.control import ControlClient
 from repo_guardian.bridge.protocol import BridgeStatus, Level
 from repo_guardian.bridge.show import is_at_least, log_text, status_table
 from repo_guardian.errors import GuardianError
-from repo_guardian.invocation import load_some, read_environment
+from repo_guardian.settings.invocation import load_some, read_environment
 
 
 def show_status(*, as_json: bool) -> str:

@@ -14,11 +14,11 @@ import structlog
 
 from repo_guardian.app import compose_github, compose_reconciler, running
 from repo_guardian.errors import GuardianError
-from repo_guardian.invocation import read_environment
 from repo_guardian.log import configure_logging
 from repo_guardian.metrics import Metrics
 from repo_guardian.pulls.report import render
-from repo_guardian.settings import Settings, load_settings
+from repo_guardian.settings.invocation import read_environment
+from repo_guardian.settings.model import Settings, load_settings
 
 log = structlog.get_logger()
 

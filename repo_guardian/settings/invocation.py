@@ -8,9 +8,9 @@ from typing import Final
 
 import dotenv
 
-from repo_guardian.environment import names_of
 from repo_guardian.errors import GuardianError
-from repo_guardian.settings import Settings, load_settings, without_given
+from repo_guardian.settings.environment import names_of
+from repo_guardian.settings.model import Settings, load_settings, without_given
 
 #: For what every settings object must have and a command may do without; never used.
 _STAND_INS: Final = {"GITHUB_APP_ID": "1", "GITHUB_PRIVATE_KEY": "-"}

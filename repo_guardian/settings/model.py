@@ -18,11 +18,11 @@ from pydantic import (
     model_validator,
 )
 
-from repo_guardian.environment import names_of, read_texts
 from repo_guardian.errors import GuardianError
 from repo_guardian.forms import is_dns_label, is_tag, is_url_path
-from repo_guardian.setting_types import Address, Duration, ListenAddress, Names, NumericAddress
-from repo_guardian.tailnet_login import OAUTH_PREFIX, login_problems
+from repo_guardian.settings.environment import names_of, read_texts
+from repo_guardian.settings.login import OAUTH_PREFIX, login_problems
+from repo_guardian.settings.types import Address, Duration, ListenAddress, Names, NumericAddress
 
 __all__ = ["Address", "Settings", "load_settings", "without_given"]
 
