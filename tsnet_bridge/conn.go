@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -51,13 +52,13 @@ func (l publicListener) Close() error { return nil }
 // admit counts a connection for its caller, or says no.
 func (e *edge) admit(c net.Conn, now time.Time) *publicConn {
 	if e.open.Load() >= answeredOver*int64(e.cfg.Limits.MaxConnections) {
-		e.unread[unreadCap].Add(1)
+		e.turnAway(unreadCap, now)
 		return nil
 	}
 	addr, tailnet := trueAddress(c)
 	from, over, why := e.sources.enter(sourceKey(addr, tailnet), now)
 	if from == nil {
-		e.unread[why].Add(1)
+		e.turnAway(why, now)
 		return nil
 	}
 	e.accepted.Add(1)
@@ -67,6 +68,15 @@ func (e *edge) admit(c net.Conn, now time.Time) *publicConn {
 		gate: gate{maxHeader: e.cfg.Limits.MaxHeader},
 	}
 }
+
+func (e *edge) turnAway(why unread, now time.Time) {
+	e.unread[why].Add(1)
+	e.turnedAwayAt.Store(now.UnixNano())
+}
+
+// turnedAway reports whether a connection was closed unread since then. Who does
+// not get in meanwhile has learnt nothing about the public path.
+func (e *edge) turnedAway(since time.Time) bool { return e.turnedAwayAt.Load() >= since.UnixNano() }
 
 // trueAddress is where the caller is. A Funnel connection's RemoteAddr is the
 // relay's; another connection comes from inside the tailnet.
@@ -113,7 +123,7 @@ type publicConn struct {
 func (c *publicConn) Read(p []byte) (int, error) {
 	if !c.shaken {
 		c.shaken = true
-		if c.handshake() != nil {
+		if !c.handshake() {
 			c.end = io.EOF // the server says nothing to that
 		}
 	}
@@ -122,59 +132,53 @@ func (c *publicConn) Read(p []byte) (int, error) {
 		return 0, c.end
 	case c.bad != nil:
 		return 0, c.refuse()
+	case len(c.held) > 0:
+		n, err := c.pass(p[:copy(p, c.held)])
+		c.held = c.held[n:]
+		return n, err
 	}
-	n, err := c.next(p)
-	if isTimeout(err) {
-		c.timedOut(err)
-	}
+	n, err := c.Conn.Read(p)
 	if n == 0 {
+		if isTimeout(err) {
+			c.timedOut(err)
+		}
 		return 0, err
 	}
-	whole := n
-	n, c.bad = c.gate.pass(p[:n])
-	if c.bad == nil && n < whole {
-		c.held = append(append([]byte(nil), p[n:whole]...), c.held...)
+	// An error that came with bytes comes again.
+	passed, err := c.pass(p[:n])
+	if passed < n {
+		c.held = bytes.Clone(p[passed:n])
 	}
-	if n == 0 {
-		return 0, c.refuse()
+	return passed, err
+}
+
+// pass lets bytes through to the end of the present message.
+func (c *publicConn) pass(p []byte) (n int, err error) {
+	if n, c.bad = c.gate.pass(p); c.bad != nil && n == 0 {
+		err = c.refuse()
 	}
 	return n, err
 }
 
-// next reads what was held back, or else from the caller.
-func (c *publicConn) next(p []byte) (int, error) {
-	if len(c.held) == 0 {
-		return c.Conn.Read(p)
+// handshake reports whether there is something to read after it. It has the time
+// of a header, and shares it with the first one: the server has set that
+// deadline for reading.
+func (c *publicConn) handshake() (ok bool) {
+	t, isTLS := c.Conn.(*tls.Conn)
+	if !isTLS {
+		return true
 	}
-	n := copy(p, c.held)
-	c.held = c.held[n:]
-	return n, nil
+	_ = t.SetWriteDeadline(time.Now().Add(c.e.cfg.Limits.ReadHeaderTimeout)) // what fails here fails below
+	if err := t.Handshake(); err != nil {
+		why := handshakeFault(err)
+		c.e.handshakes[why].Add(1)
+		c.e.say("edge.handshake_failed", "reason", why.String(), "error", err.Error(), "client", c.addr.String())
+		c.from.take(time.Now())
+		return false
+	}
+	_ = t.SetWriteDeadline(time.Time{})
+	return t.ConnectionState().NegotiatedProtocol != acmeALPN // a validation is over with its handshake
 }
-
-// handshake has the time of a header, which it shares with the first one: the
-// server has set that deadline for reading.
-func (c *publicConn) handshake() error {
-	t, ok := c.Conn.(*tls.Conn)
-	if !ok {
-		return nil
-	}
-	_ = t.SetWriteDeadline(time.Now().Add(c.e.cfg.Limits.ReadHeaderTimeout)) // fails when it is closed: so does the next line
-	err := t.Handshake()
-	if err == nil {
-		if t.ConnectionState().NegotiatedProtocol == acmeALPN {
-			return errValidated
-		}
-		return t.SetWriteDeadline(time.Time{})
-	}
-	why := handshakeFault(err)
-	c.e.handshakes[why].Add(1)
-	c.e.log.Debug("edge.handshake_failed", "reason", why.String(), "error", err.Error())
-	c.from.take(time.Now())
-	return err
-}
-
-// errValidated ends a connection of the CA: all it wanted was the handshake.
-var errValidated = errors.New("a validation of the certificate authority")
 
 // handshakeFault sorts what crypto/tls says, which has types for a part of it only.
 func handshakeFault(err error) handshakeReason {
@@ -204,7 +208,7 @@ func (c *publicConn) refuse() error {
 	c.answered.Store(true)
 	c.e.requests[outcomeMalformed].Add(1)
 	c.from.take(time.Now())
-	c.e.log.Debug("edge.refused", "status", c.bad.code, "reason", c.bad.why)
+	c.e.say("edge.refused", "status", c.bad.code, "reason", c.bad.why, "client", c.addr.String())
 	_ = c.SetDeadline(time.Now().Add(lingerTime)) // a failure shows in the next line
 	if _, err := c.Conn.Write(c.bad.answer()); err == nil && c.CloseWrite() == nil {
 		_, _ = io.CopyN(io.Discard, c.Conn, lingerBytes) // to the end, whichever it is

@@ -15,6 +15,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
 // retryAfter is what a caller is told when we are full or the parent is away.
@@ -22,79 +24,6 @@ const retryAfter = "5"
 
 // answerTimeout is what an answer of ours gets after the request's own time.
 const answerTimeout = 5 * time.Second
-
-// outcome is how a request at the edge ended; a label of the metrics.
-type outcome int
-
-const (
-	outcomeForwarded outcome = iota
-	outcomeNotFound
-	outcomeMalformed
-	outcomeTooLarge
-	outcomeBusy
-	outcomeLimited
-	outcomeTimeout
-	outcomeForbidden
-	outcomeUnavailable
-	outcomeAborted
-	outcomeProbe
-	outcomes // how many there are
-)
-
-// String is the metric's label.
-func (o outcome) String() string {
-	return [outcomes]string{
-		"forwarded", "not_found", "malformed", "too_large", "busy", "limited",
-		"timeout", "forbidden", "unavailable", "aborted", "probe",
-	}[o]
-}
-
-// unread is why a connection was closed unread; a label of the metrics.
-type unread int
-
-const (
-	unreadCap    unread = iota // all callers together have too many
-	unreadSource               // this one has
-	unreadRate                 // this one has spent its answers too
-	unreads
-)
-
-// String is the metric's label.
-func (u unread) String() string { return [unreads]string{"cap", "source", "rate"}[u] }
-
-// handshakeReason is why a handshake failed; a label of the metrics.
-type handshakeReason int
-
-const (
-	handshakeUnknownName handshakeReason = iota
-	handshakeVersion
-	handshakeNoTLS
-	handshakeTimeout
-	handshakeHungUp
-	handshakeRefused // by the caller: it did not like our certificate
-	handshakeOther
-	handshakeReasons
-)
-
-// String is the metric's label.
-func (h handshakeReason) String() string {
-	return [handshakeReasons]string{
-		"unknown_name", "protocol_version", "no_tls", "timeout", "hung_up", "refused_by_caller", "other",
-	}[h]
-}
-
-// timeoutPhase is where a connection was given up; a label of the metrics.
-type timeoutPhase int
-
-const (
-	timeoutHeader timeoutPhase = iota
-	timeoutIdle
-	timeoutWrite
-	timeoutPhases
-)
-
-// String is the metric's label.
-func (p timeoutPhase) String() string { return [timeoutPhases]string{"header", "idle", "write"}[p] }
 
 // edge is the public side: it lets one method on one path through, within
 // limits, before a byte wakes the parent. From inside the tailnet it lets
@@ -120,10 +49,14 @@ type edge struct {
 	timeouts   [timeoutPhases]atomic.Int64
 	requests   [outcomes]atomic.Int64
 	parentAway atomic.Bool
+
+	turnedAwayAt atomic.Int64 // Unix nanoseconds
+	noise        rate.Sometimes
 }
 
 func newEdge(cfg config, log *slog.Logger) *edge {
 	e := &edge{cfg: cfg, log: log, sources: newSources(cfg.Limits), port: strconv.Itoa(cfg.Port)}
+	e.noise.Interval = time.Second
 	e.proxy = newProxy(cfg.AppSocket, e.answered, e.failed)
 	plain := new(http.Protocols)
 	plain.SetHTTP1(true) // h2 costs 1.4 times the CPU and brings nothing here
@@ -348,7 +281,13 @@ func (e *edge) serverError(line string) {
 		e.log.Error("edge.panicked", "error", line)
 		return
 	}
-	e.log.Debug("edge.connection_failed", "error", line)
+	e.say("edge.connection_failed", "error", line)
+}
+
+// say logs what scanners do by the thousand: one line a second of it. The
+// counters have all of it.
+func (e *edge) say(event string, attributes ...any) {
+	e.noise.Do(func() { e.log.Debug(event, attributes...) })
 }
 
 // slogLines is a log.Logger that hands each line to f.

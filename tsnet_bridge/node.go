@@ -19,8 +19,10 @@ const (
 	startAgain  = 30 * time.Second
 	watchAgain  = time.Second
 	pingTimeout = 5 * time.Second
-	pingsAtOnce = 16
-	maxPinged   = 256
+	// greetTimeout is how long the first look waits for peers to be greeted.
+	greetTimeout = 2 * time.Second
+	pingsAtOnce  = 16
+	maxPinged    = 256
 	// lockPatience is what a predecessor may need beyond its grace to end.
 	lockPatience = 5 * time.Second
 	// orphanGrace is for the requests in flight when the parent is dead: nobody
@@ -295,8 +297,8 @@ func (n *node) askLogin(s *session, setKey bool, key secret) {
 // serve goes from a running node to a watched public address, as far as it can
 // today.
 func (n *node) serve(s *session) {
-	if !s.greeted {
-		s.greeted = true
+	if !s.greeting {
+		s.greeting = true
 		go n.greet(s)
 	}
 	if len(n.seen.CertDomains) == 0 || strings.HasPrefix(n.seen.AccessError, textNoHTTPS) {

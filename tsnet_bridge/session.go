@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"tailscale.com/client/local"
@@ -26,9 +27,12 @@ type session struct {
 
 	keyGiven     bool // an auth key was handed over and no login came of it yet
 	loginAsked   bool
-	keyOffered   bool // by login, when a node that was enrolled needed one
-	unapproved   bool // control took the approval back while the node ran
-	greeted      bool
+	keyOffered   bool          // by login, when a node that was enrolled needed one
+	unapproved   bool          // control took the approval back while the node ran
+	relayUp      chan struct{} // closed when the home relay has taken us in
+	relayOnce    sync.Once
+	greeting     bool
+	greeted      bool   // a peer has answered, or none will
 	domain       string // that a certificate is kept for
 	stopIssuing  context.CancelFunc
 	opening      bool // or closing
@@ -44,7 +48,8 @@ type session struct {
 // stale one makes control refuse a good node, and making one needs an API.
 func (n *node) begin(withKey bool) {
 	ctx, cancel := context.WithCancel(context.Background())
-	s := &session{ctx: ctx, cancel: cancel, srv: n.newServer(), keyGiven: withKey}
+	s := &session{ctx: ctx, cancel: cancel, keyGiven: withKey, relayUp: make(chan struct{})}
+	s.srv = n.newServer(s)
 	n.session = s
 	n.seen = signals{
 		Hostname: n.cfg.Hostname, AnyName: n.cfg.AnyName, KeptName: keptName(n.cfg.StateDir), ForeignURL: isForeign(n.cfg),
@@ -75,14 +80,15 @@ func (n *node) mintFirst(s *session) bool {
 	}
 }
 
-func (n *node) newServer() *tsnet.Server {
+func (n *node) newServer(s *session) *tsnet.Server {
 	port, err := keptPort(n.cfg.StateDir)
 	if err != nil {
 		n.log.Warn("node.port_not_kept", "error", err.Error())
 	}
+	said := func(format string, args ...any) { n.backendSaid(s, format, args...) }
 	return &tsnet.Server{
 		Dir: n.cfg.StateDir, Hostname: n.cfg.Hostname, ControlURL: n.cfg.ControlURL,
-		AdvertiseTags: n.cfg.Tags, Port: port, Logf: n.backendSaid, UserLogf: n.backendSaid,
+		AdvertiseTags: n.cfg.Tags, Port: port, Logf: said, UserLogf: said,
 	}
 }
 
@@ -95,16 +101,13 @@ func isForeign(cfg config) bool {
 
 // backendSaid gets every log line of the backend, which must not be held up.
 // Some facts are told nowhere else.
-func (n *node) backendSaid(format string, args ...any) {
+func (n *node) backendSaid(s *session, format string, args ...any) {
 	line := strings.TrimSpace(fmt.Sprintf(format, args...))
 	switch {
 	case strings.Contains(line, "initial fetch failed 404"):
-		go func() {
-			select {
-			case n.events <- func() { n.seen.NotFound++ }:
-			case <-n.done:
-			}
-		}()
+		go n.post(s, func() { n.seen.NotFound++ })
+	case strings.Contains(line, "magicsock: derp-") && strings.Contains(line, " connected; connGen"):
+		s.relayOnce.Do(func() { close(s.relayUp) })
 	case strings.Contains(line, "denied; no ingress cap"):
 		n.ingressDenied.Add(1)
 	case strings.Contains(line, "got ingress conn for unconfigured"):
@@ -196,7 +199,7 @@ func (n *node) enter(state ipn.State) {
 	n.session.unapproved = n.session.unapproved || n.seen.WasRunning && state == ipn.NeedsMachineAuth
 	if state == ipn.Running {
 		n.seen.WasRunning, n.seen.ErrMessage, n.seen.BrowseURL = true, "", ""
-		n.session.greeted = false // a new login has a new key, which no peer knows
+		n.session.greeting, n.session.greeted = false, false // a new login has a new key, which no peer knows
 	}
 }
 
@@ -265,13 +268,39 @@ func (n *node) read(s *session, st *ipnstate.Status, fresh bool) {
 	}
 }
 
-// greet pings every peer. It replaces the session that a peer, such as an
-// ingress relay, still has with our predecessor; else that peer needs 5 or 10 s.
+// greet pings every peer, and posts when the first has answered or none will. It
+// replaces the session that a peer, such as an ingress relay, still has with our
+// predecessor; else that peer needs 5 or 10 s.
+//
+// It waits for our own relay first: an answer to a handshake that comes before we
+// can be reached there is lost, and WireGuard does not try again for 5 s.
 func (n *node) greet(s *session) {
+	ctx, cancel := context.WithTimeout(s.ctx, greetTimeout)
+	defer cancel()
+	select {
+	case <-s.relayUp:
+	case <-ctx.Done():
+	}
+	ended := make(chan struct{}, maxPinged+1)
+	go func() {
+		n.pingPeers(s, ended)
+		ended <- struct{}{}
+	}()
+	select {
+	case <-ended:
+	case <-ctx.Done():
+	}
+	n.post(s, func() { s.greeted = true })
+}
+
+// pingPeers pings all at once, within bounds, and says when one has answered.
+func (n *node) pingPeers(s *session, answered chan<- struct{}) {
 	st, err := s.lc.Status(s.ctx)
 	if err != nil {
 		return
 	}
+	var all sync.WaitGroup
+	defer all.Wait()
 	slots := make(chan struct{}, pingsAtOnce)
 	for _, key := range st.Peers()[:min(len(st.Peer), maxPinged)] {
 		ips := st.Peer[key].TailscaleIPs
@@ -279,11 +308,14 @@ func (n *node) greet(s *session) {
 			continue
 		}
 		slots <- struct{}{}
-		go func() {
+		all.Go(func() {
 			defer func() { <-slots }()
 			ctx, cancel := context.WithTimeout(s.ctx, pingTimeout)
 			defer cancel()
-			_, _ = s.lc.Ping(ctx, ips[0], tailcfg.PingTSMP) // a peer that is away does not matter
-		}()
+			// A peer that is away does not matter.
+			if _, err := s.lc.Ping(ctx, ips[0], tailcfg.PingTSMP); err == nil {
+				answered <- struct{}{}
+			}
+		})
 	}
 }

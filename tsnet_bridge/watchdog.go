@@ -56,7 +56,10 @@ type watchdog struct {
 // watch looks at the public path when it is time to.
 func (n *node) watch(s *session) {
 	w := &n.dog
-	if n.cfg.Probe.Interval == 0 || !n.seen.Listening || w.looking || time.Now().Before(w.due) {
+	switch {
+	case n.cfg.Probe.Interval == 0, !n.seen.Listening, w.looking, time.Now().Before(w.due):
+		return
+	case !s.greeted: // it would go to our predecessor's session
 		return
 	}
 	w.looking = true
@@ -66,9 +69,21 @@ func (n *node) watch(s *session) {
 	}
 	go func() {
 		l := n.prober.look(s.ctx, timeout)
+		if l.err != nil && n.edge.turnedAway(l.at) {
+			// We are flooded, so that the path is good: who knows whom it was that we shut out.
+			n.post(s, func() { n.lookLater(s, n.pace.look) })
+			return
+		}
 		online := l.err == nil || n.online(s)
 		n.post(s, func() { n.looked(s, l, online) })
 	}()
+}
+
+// lookLater plans the next look, a fifth sooner to a fifth later.
+func (n *node) lookLater(s *session, wait time.Duration) {
+	n.dog.looking = false
+	n.dog.due = time.Now().Add(wait - wait/5 + rand.N(wait*2/5+1))
+	time.AfterFunc(time.Until(n.dog.due), func() { n.post(s, func() {}) })
 }
 
 // online asks the backend whether control holds our map poll, now.
@@ -91,8 +106,7 @@ func (n *node) looked(s *session, l look, online bool) {
 	if l.err != nil {
 		wait = min(wait, n.pace.look)
 	}
-	w.due = time.Now().Add(wait - wait/5 + rand.N(wait*2/5+1))
-	time.AfterFunc(time.Until(w.due), func() { n.post(s, func() {}) })
+	n.lookLater(s, wait)
 	switch nextRemedy(w.rung, w.curable, w.repaired) {
 	case remedyListenAgain:
 		w.rung, w.curable = remedyListenAgain, 0

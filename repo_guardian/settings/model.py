@@ -103,7 +103,7 @@ class Settings(BaseModel):
     ts_id_token: SecretStr | None = None
     """The workload's token, or `file:/path`, which is read again at each login."""
     ts_audience: str = ""
-    """Audience to ask the workload's own cloud or CI for a token with."""
+    """Audience to ask the workload's own cloud for a token with; the helper must be built with REPO_GUARDIAN_WIF=1."""
     ts_hostname: str = "repo-guardian"
     """The node's name: the public address begins with it."""
     ts_accept_name: bool = False
