@@ -19,6 +19,12 @@ const (
 	startAgain  = 30 * time.Second
 	watchAgain  = time.Second
 	pingTimeout = 5 * time.Second
+	// pathTimeout is how long a way to a peer is looked for, pathAgain how long
+	// one try of that may take.
+	pathTimeout = 1500 * time.Millisecond
+	pathAgain   = 100 * time.Millisecond
+	// afterYou is how long a peer may begin a handshake before we do.
+	afterYou = 50 * time.Millisecond
 	// greetTimeout is how long the first look waits for peers to be greeted.
 	greetTimeout = 2 * time.Second
 	pingsAtOnce  = 16

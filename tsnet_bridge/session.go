@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
 	"sync"
@@ -25,30 +26,30 @@ type session struct {
 	lc     *local.Client // nil until started
 	ln     net.Listener  // nil until the Funnel is open
 
-	keyGiven     bool // an auth key was handed over and no login came of it yet
-	loginAsked   bool
-	keyOffered   bool          // by login, when a node that was enrolled needed one
-	unapproved   bool          // control took the approval back while the node ran
-	relayUp      chan struct{} // closed when the home relay has taken us in
-	relayOnce    sync.Once
-	greeting     bool
-	greeted      bool   // a peer has answered, or none will
-	domain       string // that a certificate is kept for
-	stopIssuing  context.CancelFunc
-	opening      bool // or closing
-	openAfter    time.Time
-	heard        int // states on the bus
-	refreshing   bool
-	refreshAgain bool
-	read         bool // a status was read
-	offlineSince time.Time
+	keyGiven   bool // an auth key was handed over and no login came of it yet
+	loginAsked bool
+	keyOffered bool // by login, when a node that was enrolled needed one
+	unapproved bool // control took the approval back while the node ran
+	greeting   bool
+	greeted    bool // a peer has answered, or none will
+	// stopEarlyLook ends a look at the public address that began before that.
+	stopEarlyLook context.CancelFunc
+	domain        string // that a certificate is kept for
+	stopIssuing   context.CancelFunc
+	opening       bool // or closing
+	openAfter     time.Time
+	heard         int // states on the bus
+	refreshing    bool
+	refreshAgain  bool
+	read          bool // a status was read
+	offlineSince  time.Time
 }
 
 // begin starts a tsnet server. An enrolled node gets no key of any kind: a
 // stale one makes control refuse a good node, and making one needs an API.
 func (n *node) begin(withKey bool) {
 	ctx, cancel := context.WithCancel(context.Background())
-	s := &session{ctx: ctx, cancel: cancel, keyGiven: withKey, relayUp: make(chan struct{})}
+	s := &session{ctx: ctx, cancel: cancel, keyGiven: withKey, stopEarlyLook: func() {}}
 	s.srv = n.newServer(s)
 	n.session = s
 	n.seen = signals{
@@ -106,8 +107,6 @@ func (n *node) backendSaid(s *session, format string, args ...any) {
 	switch {
 	case strings.Contains(line, "initial fetch failed 404"):
 		go n.post(s, func() { n.seen.NotFound++ })
-	case strings.Contains(line, "magicsock: derp-") && strings.Contains(line, " connected; connGen"):
-		s.relayOnce.Do(func() { close(s.relayUp) })
 	case strings.Contains(line, "denied; no ingress cap"):
 		n.ingressDenied.Add(1)
 	case strings.Contains(line, "got ingress conn for unconfigured"):
@@ -268,33 +267,30 @@ func (n *node) read(s *session, st *ipnstate.Status, fresh bool) {
 	}
 }
 
-// greet pings every peer, and posts when the first has answered or none will. It
-// replaces the session that a peer, such as an ingress relay, still has with our
-// predecessor; else that peer needs 5 or 10 s.
-//
-// It waits for our own relay first: an answer to a handshake that comes before we
-// can be reached there is lost, and WireGuard does not try again for 5 s.
+// greet makes a new session with every peer, and posts when the first has it or
+// none will. It replaces the one that a peer, such as an ingress relay, still has
+// with our predecessor; else that peer needs 5 or 10 s.
 func (n *node) greet(s *session) {
 	ctx, cancel := context.WithTimeout(s.ctx, greetTimeout)
 	defer cancel()
-	select {
-	case <-s.relayUp:
-	case <-ctx.Done():
-	}
-	ended := make(chan struct{}, maxPinged+1)
+	began, ended := time.Now(), make(chan struct{}, maxPinged+1)
 	go func() {
-		n.pingPeers(s, ended)
+		n.greetPeers(s, ended)
 		ended <- struct{}{}
 	}()
 	select {
 	case <-ended:
 	case <-ctx.Done():
 	}
-	n.post(s, func() { s.greeted = true })
+	n.log.Debug("node.greeted", "took", time.Since(began))
+	n.post(s, func() {
+		s.greeted = true
+		s.stopEarlyLook()
+	})
 }
 
-// pingPeers pings all at once, within bounds, and says when one has answered.
-func (n *node) pingPeers(s *session, answered chan<- struct{}) {
+// greetPeers greets all at once, within bounds, and says when one has answered.
+func (n *node) greetPeers(s *session, answered chan<- struct{}) {
 	st, err := s.lc.Status(s.ctx)
 	if err != nil {
 		return
@@ -310,12 +306,38 @@ func (n *node) pingPeers(s *session, answered chan<- struct{}) {
 		slots <- struct{}{}
 		all.Go(func() {
 			defer func() { <-slots }()
-			ctx, cancel := context.WithTimeout(s.ctx, pingTimeout)
-			defer cancel()
-			// A peer that is away does not matter.
-			if _, err := s.lc.Ping(ctx, ips[0], tailcfg.PingTSMP); err == nil {
+			if s.greetPeer(ips[0]) {
 				answered <- struct{}{}
 			}
 		})
 	}
+}
+
+// greetPeer reports whether the peer has answered; one that is away does not matter.
+//
+// WireGuard's handshake has one try in 5 s. It is lost when the peer does not know
+// yet that we are new, so first come pings of the layer below, which cost nothing
+// to repeat. It is lost as well when the peer begins one of its own, for traffic
+// that waits, while ours is under way: so that one goes first.
+func (s *session) greetPeer(ip netip.Addr) bool {
+	var roundTrip time.Duration
+	for end := time.Now().Add(pathTimeout); time.Now().Before(end); sleepUntil(s.ctx, time.Now().Add(pathAgain/10)) {
+		if took, ok := s.ping(ip, tailcfg.PingDisco, pathAgain); ok {
+			roundTrip = took
+			break
+		}
+	}
+	sleepUntil(s.ctx, time.Now().Add(afterYou+2*roundTrip))
+	_, ok := s.ping(ip, tailcfg.PingTSMP, pingTimeout)
+	return ok
+}
+
+func (s *session) ping(ip netip.Addr, kind tailcfg.PingType, timeout time.Duration) (roundTrip time.Duration, ok bool) {
+	ctx, cancel := context.WithTimeout(s.ctx, timeout)
+	defer cancel()
+	result, err := s.lc.Ping(ctx, ip, kind)
+	if err != nil || result.Err != "" {
+		return 0, false
+	}
+	return time.Duration(result.LatencySeconds * float64(time.Second)), true
 }

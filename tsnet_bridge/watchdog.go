@@ -12,6 +12,8 @@ const (
 	// and before the next remedy is tried.
 	looksToDown = 3
 	lookAgain   = 5 * time.Second
+	// lookEarly is the pause between looks before the peers are greeted.
+	lookEarly = 50 * time.Millisecond
 )
 
 // remedy is what is done about a public path that is down.
@@ -56,20 +58,28 @@ type watchdog struct {
 // watch looks at the public path when it is time to.
 func (n *node) watch(s *session) {
 	w := &n.dog
-	switch {
-	case n.cfg.Probe.Interval == 0, !n.seen.Listening, w.looking, time.Now().Before(w.due):
-		return
-	case !s.greeted: // it would go to our predecessor's session
+	if n.cfg.Probe.Interval == 0 || !n.seen.Listening || w.looking || time.Now().Before(w.due) {
 		return
 	}
-	w.looking = true
 	timeout := n.pace.later
 	if !w.answered {
 		timeout = n.pace.first
 	}
+	ctx, cancel := context.WithCancel(s.ctx)
+	w.looking = true
+	early := !s.greeted
+	if early {
+		s.stopEarlyLook = cancel
+	}
 	go func() {
-		l := n.prober.look(s.ctx, timeout)
-		if l.err != nil && n.edge.turnedAway(l.at) {
+		defer cancel()
+		l := n.prober.look(ctx, timeout)
+		switch {
+		case l.err == nil:
+		case early: // it may have gone to our predecessor's session
+			n.post(s, func() { n.lookLater(s, lookEarly) })
+			return
+		case n.edge.turnedAway(l.at):
 			// We are flooded, so that the path is good: who knows whom it was that we shut out.
 			n.post(s, func() { n.lookLater(s, n.pace.look) })
 			return
