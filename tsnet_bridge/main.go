@@ -24,7 +24,7 @@ var version = "0.0.0"
 
 // memoryLimit keeps wireguard-go's unbounded packet pools from growing for
 // ever: without it the process stays at 300 MB and more after one large upload.
-const memoryLimit = 128 << 20
+const memoryLimit = 144 << 20
 
 func main() {
 	if len(os.Args) == 2 && os.Args[1] == "--version" {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -27,21 +26,13 @@ func newProxy(
 	answered func(*http.Response) error,
 	failed func(http.ResponseWriter, *http.Request, error),
 ) *httputil.ReverseProxy {
-	dialer := net.Dialer{Timeout: connectToParent}
 	return &httputil.ReverseProxy{
 		Rewrite:        rewrite,
 		ModifyResponse: answered,
 		ErrorHandler:   failed,
 		BufferPool:     &bufferPool{},
 		ErrorLog:       slogLines(func(string) {}), // failed and the counters tell it
-		Transport: &http.Transport{
-			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-				return dialer.DialContext(ctx, "unix", socket)
-			},
-			MaxIdleConnsPerHost: 64, // Go's 2 costs a quarter of the throughput at 64 callers
-			IdleConnTimeout:     idleToParent,
-			DisableCompression:  true,
-		},
+		Transport:      &parentTransport{socket: socket, dialer: net.Dialer{Timeout: connectToParent}},
 	}
 }
 
