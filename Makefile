@@ -9,13 +9,20 @@ GO     = $(shell $(PY) tsnet_bridge/build.py go)
 GO_ENV = CGO_ENABLED=0 GOTOOLCHAIN=local PATH="$(dir $(GO)):$$PATH"
 # One test or folder: make test TESTS=tests/unit
 TESTS  ?= tests
+# Tests wait more than they work: more of them at a time than cores.
+WORKERS ?= 4
 # KEEP=1 leaves the demo running: make demo KEEP=1
 KEEP   ?=
+# PEERS=1 compares with the Tailscale sidecar too: make bench PEERS=1
+PEERS  ?=
 # Another base for the image, see README: make image PYTHON_IMAGE=...
 PYTHON_IMAGE ?= docker.io/library/python:3.13-slim
 
 HELPER  := repo_guardian/_bin/tsnet_bridge
 TAILNET := build/tailnet
+LOAD    := build/load
+SIDECAR := build/peers/containerboot
+TAILSCALE_VERSION := $(shell awk '$$1 == "tailscale.com" {print $$2}' tests/tailnet/go.mod)
 STATICCHECK := build/staticcheck
 VERSION := repo_guardian/version.py
 TAGS     = $(shell cat tsnet_bridge/tags.txt)
@@ -45,6 +52,16 @@ $(HELPER): $(wildcard tsnet_bridge/*.go) tsnet_bridge/go.mod tsnet_bridge/go.sum
 $(TAILNET): $(wildcard tests/tailnet/*.go) tests/tailnet/go.mod tests/tailnet/go.sum | $(VENV)/go
 	@$(PY) tsnet_bridge/build.py tailnet --out $@
 
+$(LOAD): $(wildcard tests/tailnet/load/*.go) tests/tailnet/go.mod tests/tailnet/go.sum tsnet_bridge/tags.txt | $(VENV)/go
+	@$(PY) tsnet_bridge/build.py load --out $@
+
+# The official programs, which the benchmark runs as their container does.
+$(SIDECAR): tests/tailnet/go.mod | $(VENV)/go
+	@echo "building the sidecar $(TAILSCALE_VERSION) (five minutes)"
+	@$(GO_ENV) GOBIN=$(CURDIR)/$(@D) $(GO) install -trimpath -ldflags '-s -w' \
+	  $(foreach name,tailscale tailscaled containerboot,tailscale.com/cmd/$(name)@$(TAILSCALE_VERSION))
+	@touch $@
+
 $(STATICCHECK): tests/tailnet/go.mod | $(VENV)/go
 	@echo "building staticcheck"
 	@cd tests/tailnet && $(GO_ENV) $(GO) build -o ../../$@ honnef.co/go/tools/cmd/staticcheck
@@ -58,10 +75,14 @@ demo: $(HELPER) $(TAILNET)  ## Show the main job on this machine: webhook in, pu
 
 .PHONY: test
 test: $(HELPER) $(TAILNET)  ## Run every test: unit, integration, e2e, Go
-	$(PY) -m pytest $(TESTS)
+	$(PY) -m pytest -n $(WORKERS) $(TESTS)
 	@echo "go test: tsnet_bridge, tests/tailnet"
 	@cd tsnet_bridge && $(GO_ENV) $(GO) test -count=1 -tags "$(TAGS)" ./...
 	@cd tests/tailnet && $(GO_ENV) $(GO) test -count=1 ./...
+
+.PHONY: fuzz
+fuzz: $(VENV)/go  ## Throw a million mutated requests at the edge (some minutes)
+	@cd tsnet_bridge && $(GO_ENV) $(GO) test -tags "$(TAGS)" -run '^$$' -fuzz FuzzEdge -fuzztime 1000000x -fuzzminimizetime 10x
 
 .PHONY: unit
 unit: $(VENV)/installed  ## Run the unit tests: seconds, no Go
@@ -88,8 +109,12 @@ format: $(VENV)/go  ## Put Python and Go into form
 check: lint test  ## Everything that CI runs
 
 .PHONY: bench
-bench: $(HELPER) $(TAILNET)  ## Measure: start, latency, memory, sizes
-	$(PY) -m tests.bench
+bench: $(HELPER) $(TAILNET) $(LOAD) $(if $(PEERS),$(SIDECAR))  ## Measure: start, restarts, speed, memory; with PEERS=1 against the sidecar
+	@$(PY) -m tests.bench $(if $(PEERS),--peers)
+
+.PHONY: sizes
+sizes: $(VENV)/go  ## Build the helper with other tags and print its bytes (a quarter of an hour)
+	@$(PY) -m tests.bench.sizes
 
 .PHONY: wheel
 wheel: $(VENV)/installed  ## Build the wheel with the helper inside, into dist/
