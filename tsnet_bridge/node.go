@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"runtime/debug"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -34,6 +35,9 @@ const (
 	// orphanGrace is for the requests in flight when the parent is dead: nobody
 	// answers them any more.
 	orphanGrace = 100 * time.Millisecond
+	// trimEvery and trimWorth keep an idle process from collecting for nothing.
+	trimEvery = time.Minute
+	trimWorth = 50
 	// maxLogins bounds how often a key is handed over by login in loginPeriod: a
 	// tailnet that keeps throwing us out is a person's business.
 	maxLogins   = 3
@@ -87,6 +91,8 @@ type node struct {
 	failed  bool
 	replace bool // the parent is asked for a new process
 	logins  []time.Time
+	trimmed time.Time // when memory was given back last
+	trimAt  int64     // connections after which that is worth it again
 	// keyDropped is set for good when a key that was kept back is refused.
 	keyDropped bool
 }
@@ -139,9 +145,21 @@ func (n *node) loop(ctx context.Context) {
 			f()
 		case <-tick.C:
 			n.refresh()
+			n.trim()
 		}
 		n.step()
 	}
+}
+
+// trim gives back what a start or a burst has needed: wireguard-go's pools are
+// emptied by a collection, which an idle process would not make for minutes.
+func (n *node) trim() {
+	handled := n.edge.accepted.Load()
+	if !n.seen.Listening || n.edge.open.Load() > 0 || handled < n.trimAt || time.Since(n.trimmed) < trimEvery {
+		return
+	}
+	n.trimAt, n.trimmed = handled+trimWorth, time.Now()
+	go debug.FreeOSMemory()
 }
 
 // post runs f in the node's goroutine, unless its session is over by then.

@@ -233,3 +233,30 @@ func TestLoginsAreBounded(t *testing.T) {
 		t.Error("an hour later it is not tried again")
 	}
 }
+
+// Memory is given back once after a start, and then only after many connections, a minute apart, all of them over.
+func TestMemoryIsGivenBackWhenItIsWorthIt(t *testing.T) {
+	n, _ := bareNode(t, nil)
+	trims := func() bool { before := n.trimmed; n.trim(); return n.trimmed != before }
+	if trims() {
+		t.Error("before anything is served")
+	}
+	n.seen.Listening = true
+	if !trims() || trims() {
+		t.Error("once after the start")
+	}
+	n.trimmed = time.Now().Add(-2 * trimEvery)
+	n.edge.accepted.Store(trimWorth - 1)
+	if trims() {
+		t.Error("for a few connections")
+	}
+	n.edge.accepted.Store(trimWorth)
+	n.edge.open.Store(1)
+	if trims() {
+		t.Error("while one is open")
+	}
+	n.edge.open.Store(0)
+	if !trims() {
+		t.Error("not after many")
+	}
+}

@@ -77,7 +77,13 @@ func (n *node) watch(s *session) {
 		switch {
 		case l.err == nil:
 		case early: // it may have gone to our predecessor's session
-			n.post(s, func() { n.lookLater(s, lookEarly) })
+			n.post(s, func() {
+				wait := lookEarly
+				if s.greeted {
+					wait = 0
+				}
+				n.lookLater(s, wait)
+			})
 			return
 		case n.edge.turnedAway(l.at):
 			// We are flooded, so that the path is good: who knows whom it was that we shut out.

@@ -13,6 +13,7 @@ import pytest
 from tests.e2e.conftest import World
 from tests.support.deliveries import body_of, payload, signed
 from tests.support.guardian import Guardian
+from tests.support.processes import gone
 
 README = {"README.md": "# Widgets\n"}
 
@@ -20,13 +21,6 @@ README = {"README.md": "# Widgets\n"}
 def helper_pids(parent: int) -> list[int]:
     """Children of a process."""
     return [int(pid) for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
-
-
-async def gone(pid: int) -> None:
-    """Return when the process is no more (a dead one's zombie counts as gone)."""
-    stat = Path(f"/proc/{pid}/stat")
-    while stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z":
-        await asyncio.sleep(0.01)
 
 
 async def test_a_webhook_through_the_funnel_becomes_one_pull_request(world: World) -> None:

@@ -23,14 +23,7 @@ from repo_guardian.bridge.binary import find_binary
 from repo_guardian.bridge.control import ControlClient
 from repo_guardian.bridge.protocol import BridgeState
 from tests.e2e.bridge.conftest import Bridge, Place, take
-
-
-async def gone(pid: int) -> None:
-    """Return when the process is no more; a zombie counts as gone."""
-    stat = Path(f"/proc/{pid}/stat")
-    with contextlib.suppress(FileNotFoundError):
-        while stat.read_text().rpartition(")")[2].split()[0] != "Z":
-            await asyncio.sleep(0.01)
+from tests.support.processes import gone
 
 
 def new_connections(place: Place) -> aiohttp.ClientSession:
