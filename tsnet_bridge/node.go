@@ -58,7 +58,7 @@ type pace struct {
 func paceOf(cfg config) pace {
 	if cfg.Loopback != "" {
 		return pace{poll: 500 * time.Millisecond, offline: 2 * time.Second, look: 300 * time.Millisecond,
-			first: time.Second, later: time.Second, mint: time.Second}
+			first: 3 * time.Second, later: 2 * time.Second, mint: time.Second}
 	}
 	return pace{poll: 5 * time.Second, offline: offlineGrace, look: lookAgain, first: firstLookTimeout, later: lookTimeout, mint: 30 * time.Second}
 }
