@@ -246,15 +246,18 @@ async def test_other_names_and_old_versions_get_no_handshake(world: World) -> No
 
 async def test_one_source_cannot_take_the_place_of_another(world: World) -> None:
     """Over its rate it is told to come back later, over its connections that we are busy."""
-    settings = {"FUNNEL_REQUESTS_PER_SOURCE": "0.02", "FUNNEL_MAX_CONNECTIONS_PER_SOURCE": "2"}
+    settings = {"FUNNEL_REQUESTS_PER_SOURCE": "0.3", "FUNNEL_MAX_CONNECTIONS_PER_SOURCE": "2"}
     scan = f"GET / HTTP/1.1\r\n{HOST}\r\n".encode()
     async with world.serving(**settings) as (guardian, _):
         await world.tailnet.set(client_address="198.51.100.66")
-        assert [[404], [429]] == [await answers(world, scan) for _ in range(2)]
+        told = [await answers(world, scan) for _ in range(6)]
+        assert [[404]] * 3 == told[:3]
+        assert [429] in told  # on a slow machine a place may have come free in between
         await world.tailnet.set(client_address="198.51.100.67")
         async with calling(world), calling(world):
             assert [503] == await answers(world, scan)
             await world.tailnet.set(client_address=None)
             await delivered(world, guardian)
-        assert 1 == await counted(guardian, 'requests_total{outcome="limited"}')
+        limited = await counted(guardian, 'requests_total{outcome="limited"}')
+        assert told.count([429]) == limited
         assert 1 == await counted(guardian, 'requests_total{outcome="busy"}')
