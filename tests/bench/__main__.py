@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import signal
 import sys
 import tempfile
 from collections.abc import AsyncIterator
@@ -96,6 +97,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--peers", action="store_true", help="compare with the sidecar too")
     wanted = parser.parse_args()
+    # As Ctrl-C: nothing that was started outlives the benchmark.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     report = Report()
     try:
         built(LOAD, "make bench")
@@ -106,6 +109,8 @@ def main() -> int:
     except AssertionError as error:  # the app did not do something; its last log lines are there
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130
     finally:
         print(report)
     progress("done")

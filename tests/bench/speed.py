@@ -55,7 +55,7 @@ async def measure_speed(targets: Sequence[Target], rounds: int, report: Report) 
             for target in _in_turn(targets, number):
                 by_target[target.name].append(await for_seconds(target, mode, SECONDS))
     taken = (cpu_s_of_others() - others) / (time.monotonic() - began)
-    report.note("taken by others meanwhile", f"{taken:.2f} cores", f"of {os.cpu_count()}")
+    report.note("taken by others meanwhile", f"{max(taken, 0):.2f} cores", f"of {os.cpu_count()}")
     for mode, by_target in runs.items():
         rps_goals, cpu_goals = MODES[mode]
         name = mode.name
