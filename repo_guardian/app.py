@@ -6,21 +6,31 @@ import os
 import secrets
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    nullcontext,
+)
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 
 import aiohttp
 import structlog
 from aiohttp import web
 
+from repo_guardian.admin.client import admin_socket
+from repo_guardian.admin.operator import Operator
+from repo_guardian.admin.repositories import find_references
+from repo_guardian.admin.server import admin_routes
 from repo_guardian.autoconfig import Autoconfig
 from repo_guardian.background import beside
 from repo_guardian.errors import GuardianError
 from repo_guardian.funnel import STATUS_PATH, PublicPath, funnel
 from repo_guardian.github.auth import AppCredentials
 from repo_guardian.github.client import GitHub
-from repo_guardian.github.inventory import list_repositories
+from repo_guardian.github.deliveries import HookLog
 from repo_guardian.github.meta import read_hook_ranges
 from repo_guardian.github.model import Target
 from repo_guardian.health import Health
@@ -32,15 +42,22 @@ from repo_guardian.reconcile import Outcome, OutcomeKind, Reconciler
 from repo_guardian.rules.model import State
 from repo_guardian.settings.model import Address, Settings
 from repo_guardian.status import StatusPage
-from repo_guardian.store.engine import SqliteEngine
+from repo_guardian.store.choose import make_engine
+from repo_guardian.store.data_dir import locked
+from repo_guardian.store.duties import Duties
+from repo_guardian.store.engine import Engine
+from repo_guardian.store.history import History
 from repo_guardian.store.inbox import Inbox
-from repo_guardian.store.schema import RepositoryRef, WorkItem
+from repo_guardian.store.retention import Retention
+from repo_guardian.store.schema import Commit, WorkItem
 from repo_guardian.store.work import WorkQueue
+from repo_guardian.webhooks.accounting import log_horizon
 from repo_guardian.webhooks.arrivals import Arrivals
 from repo_guardian.webhooks.endpoint import WebhookEndpoint
+from repo_guardian.webhooks.recovery import Recovery, verify
 from repo_guardian.webhooks.source_check import SourceCheck
 from repo_guardian.worker.pool import LEASE, Pool
-from repo_guardian.worker.schedule import schedule
+from repo_guardian.worker.schedule import Schedule
 
 log = structlog.get_logger()
 
@@ -89,31 +106,36 @@ async def running(settings: Settings, environ: Mapping[str, str]) -> AsyncIterat
         reconciler = compose_reconciler(settings, github)
         listen = stack.enter_context(bind_tcp(settings.listen_addr, "LISTEN_ADDR"))
         operations = stack.enter_context(bind_tcp(settings.metrics_addr, "METRICS_ADDR"))
-        engine = SqliteEngine(settings.data_dir, room=settings.queue_size)
-        await stack.enter_async_context(engine)
-        inbox = Inbox(engine)
-        queue = WorkQueue(engine, _owner(), lease=LEASE)
+        store = await stack.enter_async_context(opened_store(settings, metrics))
         funnel_socket = stack.enter_context(bind_unix(app_socket))
+        admin = stack.enter_context(bind_unix(admin_socket(settings.data_dir)))
 
         pool = Pool(
-            queue,
+            store.queue,
             _handler(reconciler, metrics),
+            metrics,
             size=settings.worker_count,
             grace_s=grace_s * _WORKER_SHARE,
-            on_error=lambda _item, code: metrics.errors.labels("reconcile", code).inc(),
         )
         await stack.enter_async_context(pool)
         public = PublicPath(wanted=settings.tailscale_funnel)
-        health = Health(inbox, queue, pool, metrics, public)
+        health = Health(store.inbox, store.queue, pool, metrics, public)
         arrivals = Arrivals()
         sources = compose_source_check(settings, github, metrics)
         if sources is not None:
             await stack.enter_async_context(beside(sources.keep_current(), "hook-ranges"))
         endpoint = WebhookEndpoint(
-            inbox, settings.webhook_secrets, metrics, pool.wake, sources=sources, arrivals=arrivals
+            store.inbox,
+            settings.webhook_secrets,
+            metrics,
+            pool.wake,
+            sources=sources,
+            arrivals=arrivals,
         )
-        bound = (operations, listen, funnel_socket)
-        for site in _sites(bound, _routes(settings, endpoint, health), metrics, grace_s):
+        operator = compose_operator(store, github, pool.wake)
+        routes = (*_routes(settings, endpoint, health), admin_routes(operator))
+        bound = (operations, listen, funnel_socket, admin)
+        for site in _sites(bound, routes, metrics, grace_s):
             await stack.enter_async_context(site)
         if settings.tailscale_funnel:
             share_s = grace_s * _FUNNEL_SHARE
@@ -123,15 +145,100 @@ async def running(settings: Settings, environ: Mapping[str, str]) -> AsyncIterat
         if settings.webhook_autoconfig:
             hook = Autoconfig(github, public, arrivals, metrics)
             await stack.enter_async_context(beside(hook.keep(), "autoconfig"))
-        await stack.enter_async_context(
-            schedule(
-                queue, lambda: _all_repositories(github), settings.schedule_interval, pool.wake
-            )
-        )
+        await _start_looking(stack, settings, store, github, metrics, pool)
         stack.callback(health.stop)
         app = App(_address(listen), _address(operations), public)
         log.info("app.started", listen=str(app.listen), metrics=str(app.metrics))
         yield app
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """The opened store and what is done with it."""
+
+    engine: Engine
+    inbox: Inbox
+    queue: WorkQueue
+    duties: Duties
+
+
+@asynccontextmanager
+async def opened_store(settings: Settings, metrics: Metrics) -> AsyncIterator[Store]:
+    """Open the store for this process, for the time of the `async with`.
+
+    Raises:
+        GuardianError: DATA_DIR_UNWRITABLE, STORE_LOCKED, STORE_SCHEMA_NEWER, SETTINGS_INVALID,
+            POSTGRES_DRIVER_MISSING or POSTGRES_TOO_OLD.
+    """
+    engine = make_engine(settings, on_commit=partial(_count_commit, metrics))
+    # The embedded store locks the folder itself; with PostgreSQL our sockets are still in it.
+    alone = nullcontext() if settings.database_url is None else locked(settings.data_dir)
+    with alone:
+        async with engine:
+            owner = _owner()
+            queue = WorkQueue(engine, owner, lease=LEASE)
+            yield Store(engine, Inbox(engine), queue, Duties(engine, owner))
+
+
+async def _start_looking(
+    stack: AsyncExitStack,
+    settings: Settings,
+    store: Store,
+    github: GitHub,
+    metrics: Metrics,
+    pool: Pool,
+) -> None:
+    """Start what finds work by itself: the schedule and GitHub's log; and what prunes the store."""
+    schedule = Schedule(
+        store.queue,
+        store.duties,
+        partial(find_references, github, None),
+        settings.schedule_interval,
+        on_work=pool.wake,
+        alone=settings.database_url is None,
+    )
+    recovery = Recovery(
+        HookLog(github),
+        store.inbox,
+        store.duties,
+        metrics,
+        on_work=pool.wake,
+        on_gap=schedule.soon,
+        interval=settings.recovery_interval,
+        horizon=log_horizon(settings.github_api_url),
+    )
+    retention = Retention(
+        store.engine,
+        metrics,
+        keep=settings.delivery_retention,
+        max_bytes=settings.store_max_bytes,
+    )
+    store.engine.on_announcement(pool.wake)
+    for look in (pool.wake, schedule.look, recovery.soon):
+        store.engine.on_return(look)
+    for each in (schedule, recovery, retention):
+        name = type(each).__name__.lower()
+        await stack.enter_async_context(beside(each.keep(), name))
+
+
+def _count_commit(metrics: Metrics, commit: Commit) -> None:
+    if commit.failed:
+        metrics.commits_failed.inc()
+        return
+    metrics.inbox_wait_seconds.observe(commit.waited_s)
+    metrics.commit_seconds.observe(commit.took_s)
+    metrics.commit_size.observe(commit.transactions)
+
+
+def compose_operator(store: Store, github: GitHub, on_work: Callable[[], None]) -> Operator:
+    """Make the operator's use cases."""
+    return Operator(
+        History(store.engine),
+        store.queue,
+        on_work,
+        partial(find_references, github),
+        partial(verify, HookLog(github), store.inbox),
+    )
 
 
 def compose_github(settings: Settings, session: aiohttp.ClientSession, metrics: Metrics) -> GitHub:
@@ -200,20 +307,12 @@ def _sites(
     sockets: Sequence[socket.socket], routes: Sequence[Routes], metrics: Metrics, grace_s: float
 ) -> Iterator[AbstractAsyncContextManager[None]]:
     """A server for each socket; requests in flight get a share of the grace at its end."""
-    shares = (_OPERATIONS_GRACE_S, grace_s * _LISTENER_SHARE, grace_s * _LISTENER_SHARE)
+    share_s = grace_s * _LISTENER_SHARE
+    shares = (_OPERATIONS_GRACE_S, share_s, share_s, _OPERATIONS_GRACE_S)
     for bound, shown, share_s in zip(sockets, routes, shares, strict=True):
         app = web.Application(middlewares=[error_middleware(metrics)])
         app.add_routes(shown)
         yield serving(app, bound, grace_s=share_s)
-
-
-async def _all_repositories(github: GitHub) -> AsyncIterator[list[RepositoryRef]]:
-    """What the schedule marks, in the store's words."""
-    async for page in list_repositories(github):
-        yield [
-            RepositoryRef(each.installation_id, each.repository_id, each.node_id, each.full_name)
-            for each in page
-        ]
 
 
 def _handler(reconciler: Reconciler, metrics: Metrics) -> Callable[[WorkItem], Awaitable[None]]:

@@ -56,7 +56,7 @@ class Health:
         """Prove by a write that the store works, at most once a second: anybody may ask."""
         now = datetime.now(UTC)
         if self.proved_at is None or abs(now - self.proved_at) > _PROOF_HOLDS:
-            await self.inbox.check_writable(now)
+            await self.inbox.check_writable()
             self.proved_at = now
 
     async def live(self, _request: web.Request) -> web.Response:
@@ -84,3 +84,4 @@ class Health:
             return  # the store is down: /readyz says so, the other metrics still count
         for state in ("idle", "due", "leased", "dead"):
             self.metrics.work_items.labels(state).set(getattr(counts, state))
+        self.metrics.work_oldest_due.set(counts.oldest_due_s)

@@ -19,6 +19,8 @@ from repo_guardian.version import __version__
 _PREFIX = "repo_guardian"
 #: GitHub gives up at 10 s, so that is the last bound worth having.
 _ANSWER_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0)
+_COMMIT_BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
+_COMMIT_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _RECONCILE_BUCKETS_S = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 
 
@@ -56,7 +58,37 @@ class Metrics:
         self.answer_seconds = self._histogram(
             "webhook_answer_seconds", "From request to answer.", _ANSWER_BUCKETS_S
         )
+        self.recovered = self._counter(
+            "deliveries_recovered", "Deliveries taken from GitHub's log, by outcome.", "outcome"
+        )
+        self.unaccounted = self._gauge(
+            "deliveries_unaccounted", "GUIDs in GitHub's log that the inbox lacks; must be 0."
+        )
+        self.recovery_scanned_at = self._gauge(
+            "recovery_scanned_at_seconds", "End of the last whole look at GitHub's log, Unix time."
+        )
+        self.inbox_wait_seconds = self._histogram(
+            "inbox_wait_seconds", "From asking the store until its commit began.", _COMMIT_BUCKETS_S
+        )
+        self.commit_seconds = self._histogram(
+            "commit_seconds", "One commit of the store.", _COMMIT_BUCKETS_S
+        )
+        self.commit_size = self._histogram(
+            "commit_transactions", "Transactions that shared a commit.", _COMMIT_SIZES
+        )
+        self.commits_failed = self._counter("commits_failed", "Commits that the disk refused.")
+        self.pruned = self._counter("deliveries_pruned", "Deliveries removed by age or size.")
+        self.store_bytes = self._gauge("store_bytes", "What the database takes up.")
         self.work_items = self._gauge("work_items", "Work items by state.", "state")
+        self.work_oldest_due = self._gauge(
+            "work_oldest_due_seconds", "How long the oldest due work item has waited."
+        )
+        self.work_attempts = self._counter(
+            "work_attempts", "Attempts by how they ended.", "outcome"
+        )
+        self.lease_takeovers = self._counter(
+            "work_lease_takeovers", "Leases that ran out and were taken over."
+        )
         self.repositories_checked = self._counter(
             "repos_checked", "Reconciled repositories by outcome.", "outcome"
         )

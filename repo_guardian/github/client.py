@@ -68,6 +68,10 @@ class GitHub:
         """Call one endpoint as the App; see Transport.call."""
         return await self._transport.call(method, path, data=data)
 
+    async def call_page(self, path: str) -> tuple[Any, str | None]:
+        """Read one page of a list as the App, and the cursor of the next; see Transport.call_page."""
+        return await self._transport.call_page(path)
+
     async def meta(self) -> Any:
         """Return what GitHub tells everybody about itself; with an ETag, so that no change costs little.
 

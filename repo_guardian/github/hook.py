@@ -13,13 +13,11 @@ from typing import Any, Final
 
 from repo_guardian.github import errors
 from repo_guardian.github.client import GitHub
+from repo_guardian.github.deliveries import DELIVERIES, read_page
 from repo_guardian.github.errors import GitHubError
 from repo_guardian.github.proof import LoggedDelivery
 
 _CONFIG: Final = "/app/hook/config"
-_DELIVERIES: Final = "/app/hook/deliveries"
-#: The most that GitHub lists at once; the newest come first.
-_PAGE: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +78,7 @@ async def newest_deliveries(github: GitHub) -> tuple[LoggedDelivery, ...]:
     Raises:
         GuardianError: GitHub's refusals.
     """
-    listed = await github.call("GET", f"{_DELIVERIES}?per_page={_PAGE}")
-    try:
-        return tuple(_parse_delivery(each) for each in listed)
-    except (KeyError, TypeError, ValueError):
-        raise _unusable(_DELIVERIES) from None
+    return (await read_page(github)).entries
 
 
 async def redeliver(github: GitHub, delivery: LoggedDelivery) -> None:
@@ -93,12 +87,12 @@ async def redeliver(github: GitHub, delivery: LoggedDelivery) -> None:
     Raises:
         GuardianError: GitHub's refusals.
     """
-    await github.call("POST", f"{_DELIVERIES}/{delivery.id}/attempts")
+    await github.call("POST", f"{DELIVERIES}/{delivery.id}/attempts")
 
 
 def _parse_config(answer: Any) -> HookConfig:
     if not isinstance(answer, dict):
-        raise _unusable(_CONFIG)
+        raise GitHubError(errors.UNAVAILABLE, f"GET {_CONFIG} got no usable answer")
     return HookConfig(
         url=str(answer.get("url") or ""),
         content_type=str(answer.get("content_type") or "form"),
@@ -106,17 +100,3 @@ def _parse_config(answer: Any) -> HookConfig:
         insecure_ssl=str(answer.get("insecure_ssl", "0")),
         has_secret=bool(answer.get("secret")),
     )
-
-
-def _parse_delivery(item: Any) -> LoggedDelivery:
-    return LoggedDelivery(
-        id=int(item["id"]),
-        guid=str(item["guid"]),
-        event=str(item["event"]),
-        status=str(item["status"]),
-        status_code=int(item["status_code"] or 0),
-    )
-
-
-def _unusable(path: str) -> GitHubError:
-    return GitHubError(errors.UNAVAILABLE, f"GET {path} got no usable answer")

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
+from urllib.parse import parse_qs, urlsplit
 
 import aiohttp
 import gidgethub
@@ -80,9 +81,26 @@ class Transport(gidgethub.aiohttp.GitHubAPI):
             data: JSON body; `b""` for none.
             needs: the App permission that this call needs, told when GitHub refuses it.
         """
+        answer, _ = await self._answer(method, path, data, needs)
+        return answer
+
+    async def call_page(self, path: str) -> tuple[Any, str | None]:
+        """Read one page of a list of the App's that is paged by cursors.
+
+        Returns:
+            Its JSON, and the cursor of the next page; None at the end. Of the link to it nothing else is
+            used: no answer may send our credential elsewhere.
+        """
+        answer, link = await self._answer("GET", path, b"", "metadata: read")
+        return answer, parse_cursor(link) if link is not None else None
+
+    async def _answer(
+        self, method: str, path: str, data: object, needs: str
+    ) -> tuple[Any, str | None]:
+        """Call one endpoint; return its JSON and the address of the next page."""
         what = f"{method} {path}"
         try:
-            answer, _, _ = await self._make_request(
+            answer, link, _ = await self._make_request(
                 method, path, None, data, sansio.accept_format()
             )
         except gidgethub.HTTPException as error:
@@ -95,7 +113,7 @@ class Transport(gidgethub.aiohttp.GitHubAPI):
             # A proxy or a maintenance page answers 200 as well.
             message = f"{what} got no usable answer: expected JSON from GitHub's API"
             raise GitHubError(errors.UNAVAILABLE, message)
-        return answer
+        return answer, link
 
     async def _request(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes = b""
@@ -135,6 +153,18 @@ class Transport(gidgethub.aiohttp.GitHubAPI):
         return refusal(
             what, status, said, error.headers.get("x-accepted-github-permissions") or needs
         )
+
+
+def parse_cursor(link: str) -> str:
+    """Read the cursor from the address of a next page.
+
+    Raises:
+        GitHubError: GITHUB_UNAVAILABLE when there is none.
+    """
+    cursor = parse_qs(urlsplit(link).query).get("cursor")
+    if cursor is None:
+        raise GitHubError(errors.UNAVAILABLE, f"the next page has no cursor: {link}")
+    return cursor[0]
 
 
 def refusal(what: str, status: int, said: str, needs: str) -> GitHubError:

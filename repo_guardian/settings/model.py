@@ -60,6 +60,18 @@ class Settings(BaseModel):
     """The one path that takes webhooks."""
     data_dir: Path = Path("/var/lib/repo-guardian")
     """The one writable folder: database, sockets, Tailscale state."""
+    database_url: SecretStr | None = None
+    """PostgreSQL instead of SQLite in DATA_DIR, for several replicas: `postgresql://USER:PASSWORD@HOST/DATABASE?sslmode=verify-full`."""
+    delivery_retention: Duration = Field(
+        timedelta(hours=720), ge=timedelta(hours=192), le=timedelta(hours=8760)
+    )
+    """How long deliveries are kept; at least 192h, longer than GitHub's own log."""
+    store_max_bytes: int = Field(1024 * _MIB, ge=16 * _MIB)
+    """What the database may take in bytes; beyond it the oldest payloads are dropped."""
+    recovery_interval: Duration = Field(
+        timedelta(minutes=5), ge=timedelta(seconds=1), le=timedelta(hours=24)
+    )
+    """How often GitHub's log is read for deliveries that did not arrive; also at every start."""
     policy_file: Path | None = None
     """YAML file with the rules; without it the built-in policy holds."""
     template_dir: Path = Path("/etc/repo-guardian/templates")
@@ -177,6 +189,13 @@ class Settings(BaseModel):
     def _lower(cls, value: object) -> object:
         lowered = value.lower() if isinstance(value, str) else value
         return "warning" if lowered == "warn" else lowered
+
+    @field_validator("database_url")
+    @classmethod
+    def _database(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not re.match(r"postgres(ql)?://.", value.get_secret_value()):
+            raise ValueError("expected postgresql://USER:PASSWORD@HOST:5432/DATABASE")
+        return value
 
     @field_validator("ts_funnel_port", mode="before")
     @classmethod

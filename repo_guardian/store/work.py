@@ -6,20 +6,40 @@ changes nothing, one that comes while it is worked on makes it run once more (`g
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import sqlite
 
-from repo_guardian.store.engine import SqliteEngine
-from repo_guardian.store.schema import RepositoryRef, WorkCounts, WorkItem
+from repo_guardian.store.dialect import NOW, Prepared, insert
+from repo_guardian.store.engine import Clock, Engine
+from repo_guardian.store.schema import Priority, RepositoryRef, WorkCounts, WorkItem
 from repo_guardian.store.tables import work
 
-_C = work.c
-#: Rows in one multi-row statement: SQLite takes at most 32,766 parameters.
-_ROWS = 1000
+_C: Final = work.c
+#: Ids in one IN: SQLite takes at most 32,766 parameters.
+_IDS: Final = 1000
+#: Rows marked in one transaction, so that no delivery waits long for the disk.
+_ROWS: Final = 1000
+_GOLDEN_RATIO: Final = 0.6180339887498949
+_KILLED: Final = "the process died in every attempt"
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """What a claim brought.
+
+    Attributes:
+        items: leased now, the most urgent first.
+        taken_over: how many leases had run out: their owner is dead, or was stuck.
+        died: items whose every attempt ended with the process; nobody tries them again.
+    """
+
+    items: tuple[WorkItem, ...] = ()
+    taken_over: int = 0
+    died: tuple[RepositoryRef, ...] = ()
 
 
 class WorkQueue:
@@ -31,74 +51,69 @@ class WorkQueue:
         lease: how long a lease lasts without `extend`.
     """
 
-    def __init__(self, engine: SqliteEngine, owner: str, *, lease: timedelta) -> None:
+    def __init__(self, engine: Engine, owner: str, *, lease: timedelta) -> None:
         self._engine = engine
+        self._clock = engine.clock
         self._owner = owner
-        self._lease = lease
+        self._lease_s = lease.total_seconds()
         self._mine = _C.lease_owner == owner
 
     async def claim(
-        self, now: datetime, limit: int, *, busy: Collection[WorkItem] = ()
-    ) -> list[WorkItem]:
+        self, limit: int, *, max_attempts: int, busy: Collection[WorkItem] = ()
+    ) -> Claimed:
         """Lease up to `limit` due items, the most urgent first, and count the attempt.
 
         Args:
+            max_attempts: an item whose lease ran out in so many attempts dies instead: it may be what
+                kills the process.
             busy: what this owner still works on: it is not claimed again, even when its lease has
-                run out (the clock jumped, or the store was away for long).
+                run out (the store was away for long).
         """
         running = [item.repository.repository_id for item in busy]
-        moment = now.timestamp()
-        free = _C.leased_until.is_(None) | (_C.leased_until < moment)
-        picked = (
-            sa.select(_C.repository_id)
-            .where(_C.due_at <= moment, free, _C.repository_id.not_in(running))
-            .order_by(_C.priority, _C.due_at)
-            .limit(limit)
-        )
+        return await self._engine.transact(lambda c: self._claim(c, limit, running, max_attempts))
+
+    async def extend(self, items: Sequence[WorkItem]) -> set[int]:
+        """Give the leases on these items their full time again.
+
+        Returns:
+            The repository ids of those that are still ours.
+        """
+        ids = [item.repository.repository_id for item in items]
         statement = (
             sa.update(work)
-            .where(_C.repository_id.in_(picked))
-            .values(
-                lease_owner=self._owner,
-                leased_until=(now + self._lease).timestamp(),
-                attempts=_C.attempts + 1,
-            )
-            .returning(work)
+            .where(self._mine, _C.repository_id.in_(ids))
+            .values(leased_until=self._clock.now + self._lease_s)
+            .returning(_C.repository_id)
         )
-        return await self._engine.transact(lambda c: [_item(r) for r in c.execute(statement)])
+        values = self._clock.values()
+        return await self._engine.transact(lambda c: set(c.execute(statement, values).scalars()))
 
-    async def extend(self, items: Sequence[WorkItem], now: datetime) -> int:
-        """Give the leases on these items their full time again; return how many were still ours."""
-        ids = [item.repository.repository_id for item in items]
-        until = (now + self._lease).timestamp()
-        held = self._mine & _C.repository_id.in_(ids)
-        return await self._update(sa.update(work).where(held).values(leased_until=until))
-
-    async def finish(self, item: WorkItem, now: datetime) -> bool:
+    async def finish(self, item: WorkItem) -> bool:
         """End the attempt well; due again at once when an event came meanwhile.
 
         Returns:
             False when the lease had gone to somebody else: nothing was changed.
         """
         moved_on = _C.generation > item.generation
-        again = sa.case((moved_on, now.timestamp()), else_=sa.null())
-        return await self._release(item, due_at=again, attempts=0, last_error=None)
-
-    async def retry_at(
-        self, item: WorkItem, due_at: datetime, error: str, *, counted: bool = True
-    ) -> bool:
-        """Give the item back, due at `due_at`; a rate limit does not count as an attempt."""
-        attempts = item.attempt if counted else item.attempt - 1
+        again = sa.case((moved_on, self._clock.now), else_=sa.null())
         return await self._release(
-            item, due_at=due_at.timestamp(), attempts=attempts, last_error=error
+            item, due_at=again, attempts=0, last_error=None, done_at=item.leased_at
         )
 
-    async def bury(self, item: WorkItem, now: datetime, error: str) -> bool:
+    async def retry(
+        self, item: WorkItem, after_s: float, error: str, *, counted: bool = True
+    ) -> bool:
+        """Give the item back, due after `after_s`; a rate limit does not count as an attempt."""
+        attempts = item.attempt if counted else item.attempt - 1
+        due_at = self._clock.now + after_s
+        return await self._release(item, due_at=due_at, attempts=attempts, last_error=error)
+
+    async def bury(self, item: WorkItem, error: str) -> bool:
         """End the item as dead, unless an event came meanwhile: that is a new reason to try."""
         moved_on = _C.generation > item.generation
         return await self._release(
             item,
-            due_at=sa.case((moved_on, now.timestamp()), else_=sa.null()),
+            due_at=sa.case((moved_on, self._clock.now), else_=sa.null()),
             attempts=sa.case((moved_on, 0), else_=item.attempt),
             dead=~moved_on,
             last_error=error,
@@ -107,51 +122,135 @@ class WorkQueue:
     async def hand_back(self) -> int:
         """Give this owner's leases back at a stop: due at once, the attempt is not counted."""
         free = {"lease_owner": None, "leased_until": None, "attempts": _C.attempts - 1}
-        return await self._update(sa.update(work).where(self._mine).values(free))
-
-    async def take_over(self, max_attempts: int) -> int:
-        """Free every lease at the start of the store's sole owner: who held them is dead.
-
-        The attempt stays counted; an item that was under way in `max_attempts` of them dies here,
-        because it may be what kills the process.
-        """
-        worn_out = _C.attempts >= max_attempts
-        free = {
-            "lease_owner": None,
-            "leased_until": None,
-            "dead": worn_out | _C.dead,
-            "due_at": sa.case((worn_out, sa.null()), else_=_C.due_at),
-            "last_error": sa.case(
-                (worn_out, "the process died in every attempt"), else_=_C.last_error
-            ),
-        }
-        return await self._update(sa.update(work).where(_C.lease_owner.is_not(None)).values(free))
+        freed = await self._update(sa.update(work).where(self._mine).values(free))
+        if freed:
+            self._engine.announce()
+        return freed
 
     async def mark_dirty(
-        self, repositories: Sequence[RepositoryRef], *, due_at: datetime, priority: int
+        self, repositories: Sequence[RepositoryRef], *, priority: int, within_s: float = 0.0
     ) -> None:
-        """Say that these repositories may have changed."""
-        await self._engine.transact(
-            lambda c: mark_dirty(c, repositories, due_at=due_at, priority=priority)
-        )
+        """Say that these repositories may have changed.
 
-    async def next_due_at(self) -> datetime | None:
-        """When the next item that nobody holds becomes due; None when all are idle or held."""
-        statement = sa.select(sa.func.min(_C.due_at)).where(_C.lease_owner.is_(None))
-        moment = await self._engine.transact(lambda c: c.execute(statement).scalar())
-        return None if moment is None else datetime.fromtimestamp(moment, UTC)
+        Args:
+            within_s: spreads them: each becomes due at its own moment from now until then, always the
+                same one, so that rounds of this length look at a repository at even times.
+        """
+        rows = [(ref, within_s * _phase(ref.repository_id)) for ref in repositories]
+        for start in range(0, len(rows), _ROWS):
+            some = rows[start : start + _ROWS]
+            await self._engine.transact(
+                lambda c, s=some: mark_dirty(c, self._clock, s, priority=priority)  # type: ignore[misc]
+            )
+        self._engine.announce()
+
+    async def revive(self, repository_ids: Collection[int] | None) -> list[str]:
+        """Bring dead items back to life; return the full names of those that were dead.
+
+        Args:
+            repository_ids: of these repositories; None means all.
+        """
+        names = await self._engine.transact(lambda c: revive(c, self._clock, repository_ids))
+        if names:
+            self._engine.announce()
+        return names
+
+    async def wait_s(self) -> float | None:
+        """Seconds until the next item becomes due or a lease runs out, at most 0 when one is.
+
+        None when all are idle, or held by this owner.
+        """
+        waits = await self._engine.transact(
+            lambda c: [self._wait_of(c, priority) for priority in Priority.ALL]
+        )
+        known = [each for each in waits if each is not None]
+        wait_s = min(known, default=None)
+        poll_s = self._engine.poll_s
+        return wait_s if poll_s is None else min(wait_s if wait_s is not None else poll_s, poll_s)
 
     async def counts(self) -> WorkCounts:
         """How many items are in each state."""
-        leased, dead = _C.lease_owner.is_not(None), _C.dead
-        state = sa.case(
-            (leased, "leased"), (dead, "dead"), (_C.due_at.is_not(None), "due"), else_="idle"
+        state = state_of()
+        waiting = sa.case((state == "due", self._clock.now - _C.due_at), else_=0.0)
+        statement = sa.select(state, sa.func.count(), sa.func.max(waiting)).group_by(state)
+        values = self._clock.values()
+        rows = await self._engine.transact(lambda c: c.execute(statement, values).all())
+        number = {row[0]: int(row[1]) for row in rows}
+        oldest_s = max((float(row[2]) for row in rows), default=0.0)
+        names = ("idle", "due", "leased", "dead")
+        return WorkCounts(
+            **{name: number.get(name, 0) for name in names}, oldest_due_s=max(oldest_s, 0.0)
         )
-        statement = sa.select(state, sa.func.count()).group_by(state)
-        rows: dict[str, int] = await self._engine.transact(
-            lambda c: {row[0]: row[1] for row in c.execute(statement)}
+
+    def _claim(
+        self, connection: sa.Connection, limit: int, running: Sequence[int], max_attempts: int
+    ) -> Claimed:
+        rows: list[sa.Row[Any]] = []
+        for priority in Priority.ALL:
+            rows += self._due(connection, priority, limit - len(rows), running)
+            if len(rows) >= limit:
+                break
+        if not rows:
+            return Claimed()
+        worn_out = [r for r in rows if r.lease_owner is not None and r.attempts >= max_attempts]
+        fresh = [row for row in rows if row not in worn_out]
+        self._lease(connection, [row.repository_id for row in fresh])
+        _bury_killed(connection, [row.repository_id for row in worn_out])
+        return Claimed(
+            items=tuple(
+                WorkItem(_ref(row), row.generation, row.attempts + 1, row.moment) for row in fresh
+            ),
+            taken_over=sum(row.lease_owner is not None for row in rows),
+            died=tuple(_ref(row) for row in worn_out),
         )
-        return WorkCounts(**{name: rows.get(name, 0) for name in ("idle", "due", "leased", "dead")})
+
+    def _due(
+        self, connection: sa.Connection, priority: int, limit: int, running: Sequence[int]
+    ) -> Sequence[sa.Row[Any]]:
+        """Due and free items of one priority: the index has them in order."""
+        now = self._clock.now
+        statement = (
+            sa.select(work, now.label("moment"))
+            .where(
+                _C.priority == priority,
+                _C.due_at <= now,
+                _C.leased_until.is_(None) | (_C.leased_until < now),
+                _C.repository_id.not_in(running),
+            )
+            .order_by(_C.due_at)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        )
+        return connection.execute(statement, self._clock.values()).all()
+
+    def _lease(self, connection: sa.Connection, ids: Sequence[int]) -> None:
+        statement = (
+            sa.update(work)
+            .where(_C.repository_id.in_(ids))
+            .values(
+                lease_owner=self._owner,
+                leased_until=self._clock.now + self._lease_s,
+                attempts=_C.attempts + 1,
+            )
+        )
+        connection.execute(statement, self._clock.values())
+
+    def _wait_of(self, connection: sa.Connection, priority: int) -> float | None:
+        """Of the first item of this priority that is not ours."""
+        now = self._clock.now
+        moment = sa.case((_C.lease_owner.is_(None), _C.due_at), else_=_C.leased_until)
+        statement = (
+            sa.select(moment - now)
+            .where(
+                _C.priority == priority,
+                _C.due_at.is_not(None),
+                _C.lease_owner.is_(None) | ~self._mine,
+            )
+            .order_by(_C.due_at)
+            .limit(1)
+        )
+        wait_s = connection.execute(statement, self._clock.values()).scalar()
+        return None if wait_s is None else float(wait_s)
 
     async def _release(self, item: WorkItem, **values: Any) -> bool:
         mine = (_C.repository_id == item.repository.repository_id) & self._mine
@@ -162,38 +261,59 @@ class WorkQueue:
         return changed == 1
 
     async def _update(self, statement: sa.Update) -> int:
-        return await self._engine.transact(lambda c: c.execute(statement).rowcount)
+        values = self._clock.values()
+        return await self._engine.transact(lambda c: c.execute(statement, values).rowcount)
+
+
+def state_of() -> sa.ColumnElement[str]:
+    """The state of a work item, in SQL."""
+    return sa.case(
+        (_C.lease_owner.is_not(None), "leased"),
+        (_C.dead, "dead"),
+        (_C.due_at.is_not(None), "due"),
+        else_="idle",
+    )
 
 
 def mark_dirty(
     connection: sa.Connection,
-    repositories: Sequence[RepositoryRef],
+    clock: Clock,
+    repositories: Iterable[tuple[RepositoryRef, float]],
     *,
-    due_at: datetime,
     priority: int,
 ) -> None:
-    """Make these repositories due, inside the caller's transaction; a dead item lives again."""
-    moment = due_at.timestamp()
+    """Make these repositories due after so many seconds each, inside the caller's transaction.
+
+    A dead item lives again. Sorted, because two transactions must not lock the same rows crosswise.
+    """
+    now = clock.values()
     rows = [
         {
+            **now,
             "repository_id": ref.repository_id,
             "installation_id": ref.installation_id,
             "node_id": ref.node_id,
             "full_name": ref.full_name,
             "priority": priority,
-            "due_at": moment,
+            "after_s": after_s,
         }
-        for ref in sorted(repositories, key=lambda ref: ref.repository_id)
+        for ref, after_s in sorted(repositories, key=lambda each: each[0].repository_id)
     ]
-    for start in range(0, len(rows), _ROWS):
-        connection.execute(_upsert(), rows[start : start + _ROWS])
+    if len(rows) == 1:
+        _UPSERT.run(connection, rows[0])
+    elif rows:
+        _UPSERT.run_many(connection, rows)
 
 
-def _upsert() -> sqlite.Insert:
-    insert = sqlite.insert(work)
-    new = insert.excluded
+def _upsert(dialect: sa.Dialect) -> sa.Executable:
+    names = ("repository_id", "installation_id", "node_id", "full_name", "priority")
+    statement = insert(dialect, work).values(
+        {name: sa.bindparam(name, type_=_C[name].type) for name in names}
+        | {"due_at": NOW[dialect.name] + sa.bindparam("after_s", type_=sa.Double)}
+    )
+    new = statement.excluded
     idle = _C.due_at.is_(None)
-    return insert.on_conflict_do_update(
+    return statement.on_conflict_do_update(
         index_elements=["repository_id"],
         set_={
             "installation_id": new.installation_id,
@@ -211,19 +331,48 @@ def _upsert() -> sqlite.Insert:
     )
 
 
+_UPSERT: Final = Prepared(_upsert)
+
+
 def revive(
-    connection: sa.Connection, repositories: Sequence[RepositoryRef], *, due_at: datetime
-) -> None:
-    """Bring dead items of these repositories back to life, inside the caller's transaction."""
-    ids = [ref.repository_id for ref in repositories]
-    for start in range(0, len(ids), _ROWS):
-        connection.execute(
+    connection: sa.Connection, clock: Clock, repository_ids: Collection[int] | None
+) -> list[str]:
+    """Bring dead items back to life, inside the caller's transaction; return their full names."""
+    ids = None if repository_ids is None else sorted(repository_ids)
+    chunks: list[sa.ColumnElement[bool]] = (
+        [sa.true()]
+        if ids is None
+        else [_C.repository_id.in_(ids[at : at + _IDS]) for at in range(0, len(ids), _IDS)]
+    )
+    names: list[str] = []
+    for chosen in chunks:
+        statement = (
             sa.update(work)
-            .where(_C.repository_id.in_(ids[start : start + _ROWS]), _C.dead)
-            .values(dead=sa.false(), attempts=0, due_at=due_at.timestamp())
+            .where(chosen, _C.dead)
+            .values(dead=sa.false(), attempts=0, due_at=clock.now, priority=Priority.MANUAL)
+            .returning(_C.full_name)
         )
+        names += connection.execute(statement, clock.values()).scalars()
+    return sorted(names)
 
 
-def _item(row: sa.Row[Any]) -> WorkItem:
-    repository = RepositoryRef(row.installation_id, row.repository_id, row.node_id, row.full_name)
-    return WorkItem(repository, row.generation, row.attempts)
+def _bury_killed(connection: sa.Connection, ids: Sequence[int]) -> None:
+    if not ids:
+        return
+    buried = {
+        "lease_owner": None,
+        "leased_until": None,
+        "due_at": None,
+        "dead": True,
+        "last_error": _KILLED,
+    }
+    connection.execute(sa.update(work).where(_C.repository_id.in_(ids)).values(buried))
+
+
+def _phase(repository_id: int) -> float:
+    """A number from 0 to 1 for a repository; neighbouring ids are far apart."""
+    return repository_id * _GOLDEN_RATIO % 1.0
+
+
+def _ref(row: sa.Row[Any]) -> RepositoryRef:
+    return RepositoryRef(row.installation_id, row.repository_id, row.node_id, row.full_name)

@@ -1,11 +1,12 @@
-"""From the bytes of a request to a verified `Delivery` (pure)."""
+"""From the bytes of a request, or from GitHub's log, to a `Delivery` (pure)."""
 
 from __future__ import annotations
 
 import hmac
+import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from pydantic import ValidationError
@@ -13,7 +14,7 @@ from pydantic_core import from_json
 
 from repo_guardian.errors import GuardianError
 from repo_guardian.store.schema import Delivery, Source
-from repo_guardian.webhooks.routing import ROUTES, Payload, route
+from repo_guardian.webhooks.routing import ROUTES, Payload, route, settle_s
 
 #: GitHub never sends more: https://docs.github.com/en/webhooks/webhook-events-and-payloads#payload-cap
 MAX_BODY_BYTES = 25 * 1024 * 1024
@@ -95,7 +96,45 @@ def parse_delivery(raw: RawRequest, secrets: Sequence[bytes]) -> Delivery:
         payload=raw.body,
         received_at=raw.received_at,
         source=raw.source,
+        settle_s=settle_s(event),
     )
+
+
+def parse_recovered(
+    document: object,
+    *,
+    guid: str,
+    event: str,
+    action: str | None,
+    installation_id: int | None,
+    received_at: datetime,
+) -> Delivery:
+    """Read a payload of GitHub's log, which came over TLS from GitHub and has no signature.
+
+    One that cannot be read becomes a delivery with a `problem`: nobody is there to refuse it to.
+
+    Args:
+        document: the payload, parsed; the bytes that were signed are not to be had.
+        guid: of the log's entry, as are the next three.
+        received_at: aware UTC time.
+    """
+    # Half a surrogate pair is JSON, but no text that a database takes.
+    text = json.dumps(document, separators=(",", ":"), ensure_ascii=False)
+    whole = Delivery(
+        guid=guid,
+        event=event,
+        action=action,
+        installation_id=installation_id,
+        repositories=(),
+        payload=text.encode(errors="replace"),
+        received_at=received_at,
+        source=Source.RECOVERED,
+        settle_s=settle_s(event),
+    )
+    try:
+        return replace(whole, repositories=route(event, _parse_payload(whole.payload, event)))
+    except GuardianError as unreadable:
+        return replace(whole, problem=f"{unreadable.code}: {unreadable.message}")
 
 
 def verify_signature(body: bytes, signature: str, secrets: Sequence[bytes]) -> bool:

@@ -50,10 +50,17 @@ Choose = Callable[[Payload], list[RepositoryPayload]]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Which actions of an event mean work (empty: the event has none), and which repositories they name."""
+    """What an event means.
+
+    Attributes:
+        actions: those that mean work; empty when the event has none.
+        choose: which repositories it names.
+        settle_s: how long to wait for more of the kind before looking, in seconds.
+    """
 
     actions: frozenset[str]
     choose: Choose
+    settle_s: float = 0.0
 
 
 def _the_repository(payload: Payload) -> list[RepositoryPayload]:
@@ -78,7 +85,8 @@ ROUTES: Mapping[str, Route] = {
     "repository": Route(
         frozenset({"created", "renamed", "transferred", "unarchived", "edited"}), _the_repository
     ),
-    "push": Route(frozenset(), _pushed_default_branch),
+    # Pushes come in bursts: a merge, its version bump, the next merge of a queue.
+    "push": Route(frozenset(), _pushed_default_branch, settle_s=2.0),
     "installation": Route(
         frozenset({"created", "unsuspend", "new_permissions_accepted"}), _installed
     ),
@@ -105,6 +113,22 @@ def route(event: str, payload: Payload) -> tuple[RepositoryRef, ...]:
         RepositoryRef(installation.id, each.id, each.node_id, each.full_name)
         for each in repositories
     )
+
+
+def means_work(event: str, action: str | None) -> bool:
+    """Whether a delivery of which only this much is known may mean work.
+
+    Args:
+        action: as GitHub's log has it; an event that has actions may mean work when it tells none.
+    """
+    chosen = ROUTES.get(event)
+    return chosen is not None and (not chosen.actions or action is None or action in chosen.actions)
+
+
+def settle_s(event: str) -> float:
+    """How long to wait for more of the kind before looking at the repositories, in seconds."""
+    chosen = ROUTES.get(event)
+    return chosen.settle_s if chosen is not None else 0.0
 
 
 def event_label(event: str) -> str:

@@ -4,31 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 import traceback
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
-from typing import Self
+from datetime import timedelta
+from typing import Final, Self
 
 import structlog
 
 from repo_guardian.errors import OUTAGE_CODES, GuardianError, RetryLater
+from repo_guardian.metrics import Metrics
 from repo_guardian.store.schema import WorkItem
-from repo_guardian.store.work import WorkQueue
+from repo_guardian.store.work import Claimed, WorkQueue
 from repo_guardian.worker.backoff import MAX_ATTEMPTS, GiveUp, after_failure
 
 log = structlog.get_logger()
 
 Handler = Callable[[WorkItem], Awaitable[None]]
-#: Told of every failed attempt, to count it: item and error code.
-OnError = Callable[[WorkItem, str], None]
+#: Stores how an attempt ended; False when the lease was somebody else's by then.
+Ending = Callable[[], Awaitable[bool]]
 
 #: A lease lasts three extensions, so that one slow commit costs nobody their work.
-LEASE = timedelta(seconds=60)
-_EXTEND_EVERY_S = LEASE.total_seconds() / 3
-#: The longest sleep without a wake-up: bounds the harm of a wall clock that jumps.
-_LONGEST_SLEEP_S = 30.0
+LEASE: Final = timedelta(seconds=60)
+_EXTEND_EVERY_S: Final = LEASE.total_seconds() / 3
+#: Work stops so long before its lease could end: nobody else has it before we have let go.
+_MARGIN_S: Final = 5.0
+#: The longest sleep without a wake-up.
+_LONGEST_SLEEP_S: Final = 30.0
 #: How long to leave a store alone that has just failed.
-_STORE_FAILED_S = 1.0
+_STORE_FAILED_S: Final = 1.0
 
 
 def _say_why(ended: asyncio.Task[None]) -> None:
@@ -37,36 +41,40 @@ def _say_why(ended: asyncio.Task[None]) -> None:
         log.error("worker.died", exc_info=error)
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
 class Pool:
     """Works on up to `size` repositories at once.
 
     Args:
         queue: leases and endings of work items.
         handler: does the work; RetryLater hands the item back without counting the attempt.
+        metrics: where to count attempts and takeovers.
         size: how many items at once.
         grace_s: seconds that running items may take at a stop before they are handed back.
+        lease: how long the queue's leases last.
     """
 
     def __init__(
-        self, queue: WorkQueue, handler: Handler, *, size: int, grace_s: float, on_error: OnError
+        self,
+        queue: WorkQueue,
+        handler: Handler,
+        metrics: Metrics,
+        *,
+        size: int,
+        grace_s: float,
     ) -> None:
         self._queue = queue
         self._handler = handler
+        self._metrics = metrics
         self._size = size
         self._grace_s = grace_s
-        self._on_error = on_error
         self._wake = asyncio.Event()
         self._stopping = False
         self._running: dict[asyncio.Task[None], WorkItem] = {}
+        #: Tasks that were stopped because their lease is, or may be, somebody else's.
+        self._lost: set[asyncio.Task[None]] = set()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
-        if freed := await self._queue.take_over(MAX_ATTEMPTS):
-            log.info("work.taken_over", items=freed)
         self._tasks = [asyncio.create_task(self._lease()), asyncio.create_task(self._extend())]
         for task in self._tasks:
             task.add_done_callback(_say_why)
@@ -84,7 +92,7 @@ class Pool:
         try:
             if handed_back := await self._queue.hand_back():
                 log.info("work.handed_back", items=handed_back)
-        except GuardianError as error:  # the next start takes them over
+        except GuardianError as error:  # their leases run out
             log.error("work.hand_back_failed", code=error.code, reason=error.message)
 
     def wake(self) -> None:
@@ -103,8 +111,7 @@ class Pool:
             try:
                 if free := self._size - len(self._running):
                     busy = list(self._running.values())
-                    for item in await self._queue.claim(_now(), free, busy=busy):
-                        self._start(item)
+                    self._start(await self._queue.claim(free, max_attempts=MAX_ATTEMPTS, busy=busy))
                     pause_s = await self._until_next()
             except GuardianError as error:  # the store; it heals by itself when the cause goes
                 log.error("work.claim_failed", code=error.code, reason=error.message)
@@ -112,13 +119,10 @@ class Pool:
             await self._sleep(pause_s)
 
     async def _until_next(self) -> float:
-        due_at = await self._queue.next_due_at()
-        if due_at is None:
-            return _LONGEST_SLEEP_S
-        # With every worker busy the end of one of them wakes us; until then a due item waits.
-        busy = len(self._running) >= self._size
-        wait_s = (due_at - _now()).total_seconds()
-        return _LONGEST_SLEEP_S if busy else min(max(wait_s, 0.0), _LONGEST_SLEEP_S)
+        if len(self._running) >= self._size:
+            return _LONGEST_SLEEP_S  # the end of one of them wakes us; until then a due item waits
+        wait_s = await self._queue.wait_s()
+        return _LONGEST_SLEEP_S if wait_s is None else min(max(wait_s, 0.0), _LONGEST_SLEEP_S)
 
     async def _sleep(self, seconds: float) -> None:
         try:
@@ -127,26 +131,55 @@ class Pool:
         except TimeoutError:
             return
 
-    def _start(self, item: WorkItem) -> None:
-        task = asyncio.create_task(self._work(item))
-        self._running[task] = item
-        task.add_done_callback(self._ended)
+    def _start(self, claimed: Claimed) -> None:
+        if claimed.taken_over:
+            self._metrics.lease_takeovers.inc(claimed.taken_over)
+            log.info("work.taken_over", items=claimed.taken_over)
+        for ref in claimed.died:
+            self._metrics.work_attempts.labels("died").inc()
+            log.error("work.died", code="PROCESS_DIED", repository=ref.full_name)
+        for item in claimed.items:
+            task = asyncio.create_task(self._work(item))
+            self._running[task] = item
+            task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        del self._running[task]
+        item = self._running.pop(task)
         self.wake()
-        if not task.cancelled() and (broken := task.exception()) is not None:
+        if task in self._lost:
+            self._lost.discard(task)
+            self._metrics.work_attempts.labels("lost").inc()
+            log.warning("work.lease_lost", repository=item.repository.full_name)
+        elif not task.cancelled() and (broken := task.exception()) is not None:
             # The ending could not be stored: the lease runs out and the item is tried again.
             log.error("work.ending_failed", reason=str(broken))
 
     async def _extend(self) -> None:
+        extended_at = time.monotonic()
         while True:
             await asyncio.sleep(_EXTEND_EVERY_S)
+            running = dict(self._running)
+            asked_at = time.monotonic()
             try:
                 # only what really runs: an item whose ending failed must lose its lease
-                await self._queue.extend(list(self._running.values()), _now())
+                held = await self._queue.extend(list(running.values()))
             except GuardianError as error:
                 log.error("work.extend_failed", code=error.code, reason=error.message)
+                if asked_at - extended_at + _EXTEND_EVERY_S < LEASE.total_seconds() - _MARGIN_S:
+                    continue
+                held = set()
+            else:
+                extended_at = asked_at
+            self._let_go(
+                [t for t, item in running.items() if item.repository.repository_id not in held]
+            )
+
+    def _let_go(self, tasks: list[asyncio.Task[None]]) -> None:
+        """Stop work whose lease is not ours any more: another process may have begun it."""
+        for task in tasks:
+            if not task.done():
+                self._lost.add(task)
+                task.cancel()
 
     async def _work(self, item: WorkItem) -> None:
         bound = {"repository": item.repository.full_name, "attempt": item.attempt}
@@ -158,11 +191,11 @@ class Pool:
             except Exception as error:  # noqa: BLE001 - whatever it is, the item must end its attempt
                 await self._failed(item, error, None)
             else:
-                await self._queue.finish(item, _now())
+                await self._end("finished", lambda: self._queue.finish(item))
 
     async def _failed(self, item: WorkItem, error: Exception, retry_after_s: float | None) -> None:
         code = error.code if isinstance(error, GuardianError) else "INTERNAL_ERROR"
-        self._on_error(item, code)
+        self._metrics.errors.labels("reconcile", code).inc()
         told = f"{error}" if isinstance(error, GuardianError) else traceback.format_exc(limit=20)
         jitter = random.random()  # noqa: S311 - spreads retries, guards nothing
         outage = code in OUTAGE_CODES
@@ -171,12 +204,28 @@ class Pool:
         )
         if isinstance(decision, GiveUp):
             log.error("work.died", code=code, error=told)
-            await self._queue.bury(item, _now(), told)
+            await self._end("died", lambda: self._queue.bury(item, told))
             return
-        due_at = _now() + timedelta(seconds=decision.after_s)
+        after_s, counted = decision.after_s, decision.counted
         hint = error.hint if isinstance(error, GuardianError) else ""
-        log.warning("work.retried", code=code, error=told, hint=hint, due_at=due_at.isoformat())
-        await self._queue.retry_at(item, due_at, told, counted=decision.counted)
+        log.warning("work.retried", code=code, error=told, hint=hint, after_s=round(after_s, 1))
+        await self._end(
+            "retried" if counted else "postponed",
+            lambda: self._queue.retry(item, after_s, told, counted=counted),
+        )
+
+    async def _end(self, outcome: str, ending: Ending) -> None:
+        """Store the ending, again and again while the store is away: the lease is still extended."""
+        stored = None
+        while stored is None:
+            try:
+                stored = await ending()
+            except GuardianError as error:
+                log.error("work.ending_failed", code=error.code, reason=error.message)
+                await asyncio.sleep(_STORE_FAILED_S)
+        self._metrics.work_attempts.labels(outcome if stored else "lost").inc()
+        if not stored:
+            log.warning("work.lease_lost", outcome=outcome)
 
     async def _finish_running(self) -> None:
         if not self._running:

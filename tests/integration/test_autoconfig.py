@@ -20,7 +20,7 @@ from repo_guardian.github.auth import AppCredentials
 from repo_guardian.github.client import GitHub
 from repo_guardian.listeners import bind_unix, serving
 from repo_guardian.metrics import Metrics
-from repo_guardian.store.engine import SqliteEngine
+from repo_guardian.store.sqlite import SqliteEngine
 from repo_guardian.store.inbox import Inbox
 from repo_guardian.webhooks.arrivals import Arrivals
 from repo_guardian.webhooks.endpoint import WebhookEndpoint

@@ -20,7 +20,7 @@ from repo_guardian.doctor.diagnose import diagnose
 from repo_guardian.doctor.gather import gather
 from repo_guardian.doctor.rows import Check, Result, Row
 from repo_guardian.errors import GuardianError
-from repo_guardian.store.engine import SqliteEngine
+from repo_guardian.store.sqlite import SqliteEngine
 from tests.integration.test_commands import command, start_command
 from tests.support.fake_bridge import Script, install_fake_bridge
 from tests.support.github.server import SimulatedGitHub

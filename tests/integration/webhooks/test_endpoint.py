@@ -23,7 +23,7 @@ from repo_guardian.listeners import bind_tcp, bind_unix, error_middleware, servi
 from repo_guardian.log import configure_logging
 from repo_guardian.metrics import Metrics
 from repo_guardian.settings.model import Address
-from repo_guardian.store.engine import SqliteEngine
+from repo_guardian.store.sqlite import SqliteEngine
 from repo_guardian.store.inbox import Inbox
 from repo_guardian.store.tables import deliveries
 from repo_guardian.webhooks.delivery import MAX_BODY_BYTES

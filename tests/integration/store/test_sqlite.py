@@ -14,22 +14,22 @@ import pytest
 import sqlalchemy as sa
 
 from repo_guardian.errors import GuardianError
-from repo_guardian.store.engine import SqliteEngine
+from repo_guardian.store.sqlite import SqliteEngine
 from repo_guardian.store.inbox import Inbox
 from repo_guardian.store.schema import Recorded
 from repo_guardian.store.tables import deliveries
 from tests.support.deliveries import delivery
 
 
-async def count(engine: SqliteEngine) -> int:
+async def count(sqlite: SqliteEngine) -> int:
     """How many deliveries are stored."""
     statement = sa.select(sa.func.count()).select_from(deliveries)
-    return await engine.transact(lambda c: int(c.execute(statement).scalar_one()))
+    return await sqlite.transact(lambda c: int(c.execute(statement).scalar_one()))
 
 
-async def test_a_commit_waits_for_the_disk(engine: SqliteEngine) -> None:
+async def test_a_commit_waits_for_the_disk(sqlite: SqliteEngine) -> None:
     """WAL with synchronous=FULL (2): power loss takes nothing that was acknowledged."""
-    pragmas = await engine.transact(
+    pragmas = await sqlite.transact(
         lambda c: [
             c.exec_driver_sql(f"PRAGMA {name}").scalar() for name in ("journal_mode", "synchronous")
         ]
@@ -45,26 +45,26 @@ async def test_what_was_recorded_is_there_after_a_reopening(tmp_path: Path) -> N
             await Inbox(engine).record(delivery(f"guid-000{already}"))
 
 
-async def test_one_failing_transaction_takes_no_other_down(engine: SqliteEngine) -> None:
+async def test_one_failing_transaction_takes_no_other_down(sqlite: SqliteEngine) -> None:
     """They share a commit, not their fate."""
 
     def fail(connection: sa.Connection) -> None:
         connection.execute(sa.insert(deliveries).values(guid="half"))
 
-    inbox = Inbox(engine)
+    inbox = Inbox(sqlite)
     results = await asyncio.gather(
         inbox.record(delivery("guid-0001")),
-        engine.transact(fail),
+        sqlite.transact(fail),
         inbox.record(delivery("guid-0002")),
         return_exceptions=True,
     )
     assert isinstance(results[1], GuardianError)
     assert "STORE_UNAVAILABLE" == results[1].code
-    assert 2 == await count(engine)
+    assert 2 == await count(sqlite)
 
 
 async def test_a_bug_in_a_statement_reaches_its_caller_and_the_writer_lives_on(
-    engine: SqliteEngine,
+    sqlite: SqliteEngine,
 ) -> None:
     """The writer thread outlives whatever it is given."""
 
@@ -72,8 +72,8 @@ async def test_a_bug_in_a_statement_reaches_its_caller_and_the_writer_lives_on(
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        await engine.transact(broken)
-    assert 0 == await count(engine)
+        await sqlite.transact(broken)
+    assert 0 == await count(sqlite)
 
 
 async def test_the_waiting_room_is_bounded(tmp_path: Path) -> None:
@@ -87,9 +87,9 @@ async def test_the_waiting_room_is_bounded(tmp_path: Path) -> None:
         assert 3 == await count(engine)
 
 
-async def test_a_second_process_is_told_that_the_folder_is_taken(engine: SqliteEngine) -> None:
+async def test_a_second_process_is_told_that_the_folder_is_taken(sqlite: SqliteEngine) -> None:
     """One writer, ever."""
-    folder = engine.data_dir
+    folder = sqlite.data_dir
     with pytest.raises(GuardianError) as refused:
         await SqliteEngine(folder, room=1).open()
     assert "STORE_LOCKED" == refused.value.code
@@ -100,7 +100,7 @@ async def test_the_lock_goes_with_a_process_that_is_killed(tmp_path: Path) -> No
     """kill -9 leaves nothing behind that a person would have to remove."""
     script = (
         "import asyncio, os, signal, sys; from pathlib import Path\n"
-        "from repo_guardian.store.engine import SqliteEngine\n"
+        "from repo_guardian.store.sqlite import SqliteEngine\n"
         "async def main():\n"
         "    await SqliteEngine(Path(sys.argv[1]), room=1).open()\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -138,19 +138,22 @@ async def test_a_database_of_a_later_version_is_refused_and_left_alone(tmp_path:
 async def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     """It is never repaired or deleted by itself."""
     (tmp_path / "guardian.db").write_bytes(b"something else entirely" * 100)
-    with pytest.raises(GuardianError) as refused:
-        await SqliteEngine(tmp_path, room=1).open()
-    assert "STORE_UNAVAILABLE" == refused.value.code
+    async with SqliteEngine(tmp_path, room=1) as engine:
+        with pytest.raises(GuardianError) as refused:
+            await Inbox(engine).record(delivery("guid-0001"))
+        assert "STORE_UNAVAILABLE" == refused.value.code
+        assert "not a database" in refused.value.message
+    assert (tmp_path / "guardian.db").read_bytes() == b"something else entirely" * 100
 
 
-async def test_a_full_disk_refuses_and_the_store_heals_by_itself(engine: SqliteEngine) -> None:
+async def test_a_full_disk_refuses_and_the_store_heals_by_itself(sqlite: SqliteEngine) -> None:
     """While writes fail nobody is told 202; afterwards the next delivery goes through."""
 
     async def allow(pages: int) -> None:
-        await engine.transact(lambda c: c.exec_driver_sql(f"PRAGMA max_page_count={pages}").close())
+        await sqlite.transact(lambda c: c.exec_driver_sql(f"PRAGMA max_page_count={pages}").close())
 
-    inbox = Inbox(engine)
-    big = replace(delivery("guid-0001"), payload=b"x" * 100_000)
+    inbox = Inbox(sqlite)
+    big = replace(delivery("guid-0001"), payload=os.urandom(100_000))
     await allow(1)  # SQLite takes the present size as the least: not one page more
     results = await asyncio.gather(
         inbox.record(big), inbox.record(delivery("guid-0002")), return_exceptions=True
@@ -158,17 +161,17 @@ async def test_a_full_disk_refuses_and_the_store_heals_by_itself(engine: SqliteE
     assert isinstance(results[0], GuardianError)
     assert "full" in results[0].message
     acknowledged = [each for each in results if not isinstance(each, BaseException)]
-    assert len(acknowledged) == await count(engine)
+    assert len(acknowledged) == await count(sqlite)
     await allow(1_000_000)
     assert Recorded.IGNORED is await inbox.record(big)
-    assert len(acknowledged) + 1 == await count(engine)
+    assert len(acknowledged) + 1 == await count(sqlite)
 
 
 async def test_when_sqlite_rolls_the_transaction_back_by_itself_nobody_is_told_202(
-    engine: SqliteEngine,
+    sqlite: SqliteEngine,
 ) -> None:
     """As it does on a full disk or an I/O error: those who had their turn before lose theirs too."""
-    inbox = Inbox(engine)
+    inbox = Inbox(sqlite)
     await inbox.record(delivery("guid-0000"))
 
     def roll_back(connection: sa.Connection) -> None:
@@ -176,19 +179,19 @@ async def test_when_sqlite_rolls_the_transaction_back_by_itself_nobody_is_told_2
 
     results = await asyncio.gather(
         inbox.record(delivery("guid-0001")),
-        engine.transact(roll_back),
+        sqlite.transact(roll_back),
         inbox.record(delivery("guid-0002")),
         return_exceptions=True,
     )
     acknowledged = [each for each in results if not isinstance(each, BaseException)]
-    assert 1 + len(acknowledged) == await count(engine)
+    assert 1 + len(acknowledged) == await count(sqlite)
     assert isinstance(results[0], GuardianError)
     assert Recorded.IGNORED is await inbox.record(delivery("guid-0003"))
 
 
-async def test_a_closed_store_refuses_at_once(engine: SqliteEngine) -> None:
+async def test_a_closed_store_refuses_at_once(sqlite: SqliteEngine) -> None:
     """Nobody waits for ever."""
-    await engine.close()
+    await sqlite.close()
     with pytest.raises(GuardianError) as refused:
-        await count(engine)
+        await count(sqlite)
     assert "STORE_UNAVAILABLE" == refused.value.code
