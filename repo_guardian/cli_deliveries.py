@@ -12,7 +12,7 @@ _SINCE = "An age such as 90m, 36h or 3d, or a time such as 2026-11-24T14:05Z."
 
 @click.group()
 def deliveries() -> None:
-    """Look at what GitHub has sent, replay it, hold it against GitHub's log.
+    """See what GitHub has sent, replay it, find what is missing.
 
     Asks the server that runs with the same DATA_DIR; without one, opens its database.
     """

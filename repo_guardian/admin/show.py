@@ -23,9 +23,9 @@ _LABEL: Final = 13
 #: Repositories that are named in a line.
 _NAMED: Final = 10
 _PRIORITIES: Final = {
-    Priority.WEBHOOK: "webhook",
-    Priority.MANUAL: "by hand",
-    Priority.SCHEDULE: "schedule",
+    Priority.WEBHOOK: "a webhook",
+    Priority.MANUAL: "a person",
+    Priority.SCHEDULE: "the schedule",
 }
 
 
@@ -122,7 +122,7 @@ def work_table(answer: Work, now: datetime, *, width: int | None = None) -> str:
     """A line for each work item, the dead first, then how many there are of each state."""
     if not answer.items:
         return f"no such work item; {_counts(answer.counts)}"
-    header = ("STATE", "REPOSITORY", "DUE", "ATTEMPTS", "BY", "DONE", "ERROR")
+    header = ("STATE", "REPOSITORY", "DUE", "ATTEMPTS", "ASKED BY", "DONE", "ERROR")
     rows = [
         (
             row.state.value,

@@ -52,7 +52,7 @@ async def own_store(environ: Mapping[str, str]) -> AsyncIterator[Operator]:
     settings = load_some(environ, _STORE)
     _check_present(settings)
     os.umask(0o077)  # as `run` does: what the database writes is for this user alone
-    configure_logging("warning", "console")
+    configure_logging("critical", "console")  # what goes wrong is told once, as the command's error
     async with AsyncExitStack() as stack:
         engine = await _opened(settings, stack)
         github = _GitHubOnDemand(environ, stack)
@@ -79,6 +79,7 @@ class _GitHubOnDemand:
     async def get(self) -> GitHub:
         if self.made is None:
             settings = load_some(self.environ, _GITHUB)
+            configure_logging("warning", "console")  # installations that are passed over
             session = await self.stack.enter_async_context(aiohttp.ClientSession())
             self.made = compose_github(settings, session, Metrics())
         return self.made

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -49,14 +50,17 @@ class Prepared:
         self._build = build
         self._compiled: dict[str, _Compiled] = {}
 
-    def run(self, connection: sa.Connection, values: Mapping[str, Any]) -> sa.CursorResult[Any]:
-        """Execute it.
+    def run(self, connection: sa.Connection, values: Mapping[str, Any]) -> int:
+        """Execute it; return how many rows it changed.
 
         Args:
             values: by parameter name, as the driver takes them.
         """
         compiled = self._for(connection.dialect)
-        return connection.exec_driver_sql(compiled.sql, compiled.parameters(values))
+        parameters = compiled.parameters(values)
+        if isinstance(raw := connection.connection.driver_connection, sqlite3.Connection):
+            return raw.execute(compiled.sql, parameters).rowcount
+        return connection.exec_driver_sql(compiled.sql, parameters).rowcount
 
     def run_many(self, connection: sa.Connection, rows: Iterable[Mapping[str, Any]]) -> None:
         """Execute it once for each row."""

@@ -93,7 +93,7 @@ def _pack(payload: bytes) -> tuple[bytes, str]:
 
 
 def _record(connection: sa.Connection, clock: Clock, delivery: Delivery) -> Recorded:
-    if not _INSERT.run(connection, _row(delivery)).rowcount:
+    if not _INSERT.run(connection, _row(delivery)):
         revive(connection, clock, [ref.repository_id for ref in delivery.repositories])
         return Recorded.DUPLICATE
     if len(delivery.repositories) > 1:

@@ -95,7 +95,12 @@ class SqliteEngine:
         self._on_commit = on_commit
         self._on_return: list[Callable[[], None]] = []
         self._lock = DataDirLock(data_dir)
-        self._inbox: queue.SimpleQueue[Waiting | None] = queue.SimpleQueue()
+        # While the writer is at one batch, the event loop gathers the next: one hand-over a batch and not
+        # one a delivery, for which the two threads would fight at every turn.
+        self._gathered: list[Waiting] = []
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._batches: queue.SimpleQueue[list[Waiting] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         # Of the writer thread alone:
         self._file: SqliteFile | None = None
@@ -130,7 +135,8 @@ class SqliteEngine:
         """Finish what waits, then close the database and give the lock back."""
         thread, self._thread = self._thread, None  # from here on nothing new is taken
         if thread is not None:
-            self._inbox.put(None)
+            await self._idle.wait()
+            self._batches.put(None)
             await asyncio.to_thread(thread.join)
         self._lock.release()
 
@@ -171,34 +177,38 @@ class SqliteEngine:
         if self._thread is None:
             raise GuardianError("STORE_UNAVAILABLE", "the store is not open")
         waiting = Waiting(statement, self._loop.create_future(), time.perf_counter())
-        self._inbox.put(waiting)
+        self._gathered.append(waiting)
+        if self._idle.is_set():
+            self._idle.clear()
+            self._loop.call_soon(self._hand_over)
         # The caller may go away (a closed connection); the transaction is committed all the same.
-        answer: T = await asyncio.shield(waiting.answer)
+        answer: T = await waiting.answer
         return answer
+
+    def _hand_over(self) -> None:
+        """Give the writer what has gathered."""
+        batch, self._gathered = self._gathered[:_BATCH], self._gathered[_BATCH:]
+        self._batches.put(batch)
+
+    def _answer(self, batch: list[Waiting], told: Commit) -> None:
+        """Keep the writer busy, then tell the callers."""
+        if self._gathered:
+            self._hand_over()
+        else:
+            self._idle.set()
+        for waiting in batch:
+            waiting.tell()
+        self._on_commit(told)
 
     def _write(self) -> None:
         """Life of the writer thread: batch after batch until `None` comes."""
-        last = False
-        while not last and (first := self._inbox.get()) is not None:
-            batch, last = self._gather(first)
+        while (batch := self._batches.get()) is not None:
             began = time.perf_counter()
             committed = self._serve(batch)
             took_s = time.perf_counter() - began
-            told = Commit(len(batch), began - first.asked_at, took_s, failed=not committed)
+            told = Commit(len(batch), began - batch[0].asked_at, took_s, failed=not committed)
             self._loop.call_soon_threadsafe(self._answer, batch, told)
         self._close_file()
-
-    def _gather(self, first: Waiting) -> tuple[list[Waiting], bool]:
-        batch = [first]
-        while len(batch) < _BATCH:
-            try:
-                following = self._inbox.get_nowait()
-            except queue.Empty:
-                break
-            if following is None:
-                return batch, True
-            batch.append(following)
-        return batch, False
 
     def _serve(self, batch: list[Waiting]) -> bool:
         try:
@@ -258,11 +268,6 @@ class SqliteEngine:
                 file.close()
             except (SQLAlchemyError, sqlite3.Error) as broken:  # what was acknowledged is on disk
                 log.warning("store.close_failed", reason=reason_of(broken))
-
-    def _answer(self, batch: list[Waiting], told: Commit) -> None:
-        for waiting in batch:
-            waiting.tell()
-        self._on_commit(told)
 
     def _returned(self) -> None:
         for call in self._on_return:

@@ -100,7 +100,7 @@ class Recovery:
         """
         duty = await self._duties.take(DUTY, hold_s=HOLD_S, unless_done_s=unless_done_s)
         if duty is None:
-            pass
+            await self._show_of_others()
             return None
         finished = False
         scan = self._begin(duty)

@@ -23,12 +23,13 @@ class Log:
     def open(cls) -> Iterator[Self]:
         """Take every event instead of printing it."""
         log = cls()
-        before = structlog.get_config()["processors"]
-        structlog.configure(processors=[log._take])
+        processors = structlog.get_config()["processors"]
+        before = [*processors]
+        processors[:] = [log._take]  # in place: loggers that were used keep the list
         try:
             yield log
         finally:
-            structlog.configure(processors=before)
+            processors[:] = before
 
     async def until(self, event: str, *, count: int = 1, timeout_s: float = 10.0) -> EventDict:
         """The line with this event, past or future; of several the last of `count`."""
