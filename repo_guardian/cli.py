@@ -8,11 +8,17 @@ from pathlib import Path
 
 import click
 
+from repo_guardian.admin.columns import printable
 from repo_guardian.cli_deliveries import deliveries
 from repo_guardian.cli_funnel import funnel
 from repo_guardian.cli_work import work
 from repo_guardian.errors import GuardianError
 from repo_guardian.version import __version__
+
+
+def _say(text: str) -> None:
+    """On standard error; an error may quote what a stranger chose, so nothing of it is for the terminal."""
+    click.echo(printable(text, keep="\n"), err=True)
 
 
 class _Commands(click.Group):
@@ -22,9 +28,9 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except GuardianError as error:
-            click.echo(f"error: {error.code}: {error.message}", err=True)
+            _say(f"error: {error.code}: {error.message}")
             if error.hint:
-                click.echo(f"hint: {error.hint}", err=True)
+                _say(f"hint: {error.hint}")
             sys.exit(error.exit_code)
 
 

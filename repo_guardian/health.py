@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from aiohttp import web
 
@@ -23,6 +24,7 @@ class Health:
 
     Attributes:
         public: the public address and its state.
+        sockets: files by which the helper and commands reach us.
         stopping: set when the stop has begun.
         proved_at: when a write was last seen to reach the disk.
     """
@@ -32,6 +34,7 @@ class Health:
     pool: Pool
     metrics: Metrics
     public: PublicPath
+    sockets: tuple[Path, ...] = ()
     stopping: bool = False
     proved_at: datetime | None = None
 
@@ -48,6 +51,8 @@ class Health:
             await self._check_store()
         except GuardianError as broken:
             found.append(broken)
+        if (gone := self._gone()) is not None:
+            found.append(gone)
         if (obstacle := self.public.obstacle()) is not None:
             found.append(obstacle)
         return found
@@ -59,11 +64,23 @@ class Health:
             await self.inbox.check_writable()
             self.proved_at = now
 
+    def _gone(self) -> GuardianError | None:
+        """Somebody has removed the data folder: the store makes a new one, sockets stay away."""
+        gone = next((path for path in self.sockets if not path.is_socket()), None)
+        if gone is None:
+            return None
+        return GuardianError(
+            "SOCKET_GONE",
+            f"the socket {gone} was removed while we run",
+            hint="restart repo-guardian; nothing else may clean up in DATA_DIR",
+        )
+
     async def live(self, _request: web.Request) -> web.Response:
-        """`GET /healthz`: 200 while the worker lives; only a restart would help otherwise."""
-        if self.pool.alive:
+        """`GET /healthz`: 200, or 503 when only a restart helps: a worker or a socket is gone."""
+        code = "WORKER_STOPPED" if not self.pool.alive else self._gone() and "SOCKET_GONE"
+        if code is None:
             return web.json_response({"alive": True})
-        return web.json_response({"alive": False, "code": "WORKER_STOPPED"}, status=503)
+        return web.json_response({"alive": False, "code": code}, status=503)
 
     async def ready(self, _request: web.Request) -> web.Response:
         """`GET /readyz`: 200, or 503 with code, message and hint of each reason."""

@@ -58,13 +58,13 @@ class DeliveryRequest(_Value):
 class ReplayRequest(_Value):
     """Which deliveries to route again."""
 
-    guids: tuple[str, ...] = Field(max_length=MOST_ROWS)
+    guids: tuple[str, ...]
 
 
 class RetryRequest(_Value):
     """Which repositories to look at now: full names or numbers."""
 
-    repositories: tuple[str, ...] = Field(max_length=MOST_ROWS)
+    repositories: tuple[str, ...]
 
 
 class ReconcileRequest(_Value):

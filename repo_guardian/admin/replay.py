@@ -40,8 +40,15 @@ def _route(event: str, payload: bytes) -> tuple[RepositoryRef, ...]:
     if event not in ROUTES:
         return ()
     try:
-        return route(event, Payload.model_validate_json(payload))
+        meaning = route(event, Payload.model_validate_json(payload))
     except ValidationError as invalid:
         first = invalid.errors(include_url=False, include_input=False, include_context=False)[0]
         place = ".".join(str(part) for part in first["loc"]) or "the payload"
         raise GuardianError("PAYLOAD_INVALID", f"{place}: {first['msg']}") from invalid
+    if meaning.all_repositories:
+        raise GuardianError(
+            "DELIVERY_NAMES_NONE",
+            "the delivery names no repository: any that we reach may have changed",
+            hint="repo-guardian reconcile --all",
+        )
+    return meaning.repositories

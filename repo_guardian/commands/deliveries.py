@@ -13,7 +13,7 @@ from repo_guardian.admin.operations import (
     ReplayedDelivery,
 )
 from repo_guardian.admin.when import parse_since
-from repo_guardian.commands.operations import as_json, ask, terminal_width, who_goes_on
+from repo_guardian.commands.operations import as_json, ask, terminal_width, typed, who_goes_on
 from repo_guardian.errors import GuardianError
 from repo_guardian.store.schema import DeliveryStatus
 
@@ -40,6 +40,7 @@ def show_delivery(guid: str, *, json: bool, payload: bool) -> str:
     Raises:
         GuardianError: DELIVERY_NOT_FOUND, DELIVERY_PRUNED, or what `ask` raises.
     """
+    guid = typed(guid)
     if payload:
         return show.payload_text(ask(lambda operations: operations.payload(guid)))
     detail = ask(lambda operations: operations.delivery(guid))
@@ -54,7 +55,10 @@ def replay_these(guids: Sequence[str]) -> tuple[str, bool]:
     """
 
     async def replay(operations: Operations) -> tuple[str, bool]:
-        replayed = (await operations.replay(guids)).deliveries
+        replayed = list[ReplayedDelivery]()
+        for start in range(0, len(guids), _PAGE):
+            page = [typed(each) for each in guids[start : start + _PAGE]]
+            replayed += (await operations.replay(page)).deliveries
         if len(replayed) == 1 and (problem := replayed[0].problem) is not None:
             raise GuardianError(problem.code, problem.message, hint=problem.hint)
         return _told(operations, replayed, all_rows=True)

@@ -12,7 +12,7 @@ from typing import TypeVar
 from pydantic import BaseModel
 
 from repo_guardian.admin.client import AdminClient, admin_socket, is_listening
-from repo_guardian.admin.columns import json_printable
+from repo_guardian.admin.columns import json_printable, printable
 from repo_guardian.admin.operations import Operations
 from repo_guardian.settings.invocation import load_some, read_environment
 
@@ -60,6 +60,11 @@ def who_goes_on(operations: Operations) -> str:
     if isinstance(operations, AdminClient):
         return ""
     return "\nno server runs with this DATA_DIR: the next `repo-guardian run` looks at them"
+
+
+def typed(name: str) -> str:
+    """A name as it was typed; bytes that are no text, which no database takes, are written out."""
+    return printable(name)
 
 
 def as_json(answer: BaseModel) -> str:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from repo_guardian.admin import show
 from repo_guardian.admin.operations import Marked, Operations, WorkQuery
-from repo_guardian.commands.operations import as_json, ask, terminal_width, who_goes_on
+from repo_guardian.commands.operations import as_json, ask, terminal_width, typed, who_goes_on
 from repo_guardian.store.schema import WorkState
 
 
@@ -33,7 +33,7 @@ def retry(repositories: Sequence[str]) -> str:
     Raises:
         GuardianError: WORK_NOT_FOUND, or what `ask` raises.
     """
-    return _mark(lambda operations: operations.retry(repositories))
+    return _mark(lambda operations: operations.retry([typed(each) for each in repositories]))
 
 
 def revive() -> str:
@@ -52,7 +52,8 @@ def reconcile(selection: str | None) -> str:
         GuardianError: REPOSITORY_NAME_INVALID, GitHub's refusals, or what `ask` raises.
     """
     none = "the App is installed on no repository there"
-    return _mark(lambda operations: operations.reconcile(selection), none=none)
+    chosen = typed(selection) if selection is not None else None
+    return _mark(lambda operations: operations.reconcile(chosen), none=none)
 
 
 def _mark(mark: Callable[[Operations], Awaitable[Marked]], *, none: str = "") -> str:

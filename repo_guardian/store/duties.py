@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 
@@ -13,6 +13,11 @@ from repo_guardian.store.engine import Engine
 from repo_guardian.store.tables import duties
 
 _C = duties.c
+
+#: The reconcile of everything; what was found so far is in the work queue, so it has no cursor.
+SCHEDULE: Final = "schedule"
+#: Reading GitHub's log.
+RECOVERY: Final = "recovery"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,3 +110,8 @@ class Duties:
         statement = sa.update(duties).where(mine).values(values)
         bound = self._clock.values()
         return await self._engine.transact(lambda c: c.execute(statement, bound).rowcount == 1)
+
+
+def ask_again(connection: sa.Connection, name: str) -> None:
+    """Say that a duty is not done any more, inside the caller's transaction."""
+    connection.execute(sa.update(duties).where(_C.name == name).values(done_at=None))

@@ -79,7 +79,9 @@ class History:
         """The work item of a repository, by `owner/name` in any case, or by the repository's number."""
         statement = self._rows().where(
             _W.repository_id == int(name)
-            if name.isascii() and name.isdigit()
+            if name.isascii()
+            and name.isdigit()
+            and len(name) < 19  # as many digits as 63 bits have
             else sa.func.lower(_W.full_name) == name.lower()
         )
         # Of two that had the same name one after the other the one that was heard of last is meant.

@@ -9,8 +9,9 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from repo_guardian.store.dialect import Prepared, insert
+from repo_guardian.store.duties import SCHEDULE, ask_again
 from repo_guardian.store.engine import Clock, Engine
-from repo_guardian.store.schema import Delivery, Priority, Recorded, RepositoryRef
+from repo_guardian.store.schema import Delivery, Priority, Recorded, RepositoryRef, Source
 from repo_guardian.store.tables import deliveries, delivery_repositories, schema_version
 from repo_guardian.store.work import mark_dirty, revive
 
@@ -98,15 +99,19 @@ def _record(connection: sa.Connection, clock: Clock, delivery: Delivery) -> Reco
         return Recorded.DUPLICATE
     if len(delivery.repositories) > 1:
         _note_repositories(connection, delivery)
+    if delivery.all_repositories:
+        ask_again(connection, SCHEDULE)
     mark_dirty(
         connection,
         clock,
         [(ref, delivery.settle_s) for ref in delivery.repositories],
         priority=Priority.WEBHOOK,
+        # What we fetch late tells an old name, perhaps of an installation that it left.
+        is_news=delivery.source is not Source.RECOVERED,
     )
     if delivery.problem:
         return Recorded.UNREADABLE
-    return Recorded.NEW if delivery.repositories else Recorded.IGNORED
+    return Recorded.NEW if delivery.means_work else Recorded.IGNORED
 
 
 def _row(delivery: Delivery) -> Mapping[str, Any]:

@@ -61,6 +61,7 @@ class Delivery:
         payload: the body, byte for byte; empty when it was not fetched because it means no work.
         received_at: aware UTC time.
         settle_s: the repositories become due so many seconds later, because more of the kind will follow.
+        all_repositories: it names none, and says that any that we reach may have changed.
         problem: why the payload could not be read; empty when it could.
     """
 
@@ -73,14 +74,20 @@ class Delivery:
     received_at: datetime
     source: Source
     settle_s: float = 0.0
+    all_repositories: bool = False
     problem: str = ""
+
+    @property
+    def means_work(self) -> bool:
+        """Whether something is to be looked at."""
+        return bool(self.repositories) or self.all_repositories
 
     @property
     def disposition(self) -> Disposition:
         """Whether the delivery is work."""
         if self.problem:
             return Disposition.UNREADABLE
-        return Disposition.WORK if self.repositories else Disposition.IGNORED
+        return Disposition.WORK if self.means_work else Disposition.IGNORED
 
 
 class DeliveryStatus(StrEnum):

@@ -281,10 +281,14 @@ def mark_dirty(
     repositories: Iterable[tuple[RepositoryRef, float]],
     *,
     priority: int,
+    is_news: bool = True,
 ) -> None:
     """Make these repositories due after so many seconds each, inside the caller's transaction.
 
     A dead item lives again. Sorted, because two transactions must not lock the same rows crosswise.
+
+    Args:
+        is_news: whether name and installation are the newest; else those that are known stay.
     """
     now = clock.values()
     rows = [
@@ -296,6 +300,7 @@ def mark_dirty(
             "full_name": ref.full_name,
             "priority": priority,
             "after_s": after_s,
+            "is_news": int(is_news),
         }
         for ref, after_s in sorted(repositories, key=lambda each: each[0].repository_id)
     ]
@@ -313,12 +318,14 @@ def _upsert(dialect: sa.Dialect) -> sa.Executable:
     )
     new = statement.excluded
     idle = _C.due_at.is_(None)
+    is_news = sa.bindparam("is_news", type_=sa.Integer) == 1
     return statement.on_conflict_do_update(
         index_elements=["repository_id"],
         set_={
-            "installation_id": new.installation_id,
-            "node_id": new.node_id,
-            "full_name": new.full_name,
+            **{
+                name: sa.case((is_news, new[name]), else_=_C[name])
+                for name in ("installation_id", "node_id", "full_name")
+            },
             "generation": _C.generation + 1,
             "due_at": sa.case((idle | (new.due_at < _C.due_at), new.due_at), else_=_C.due_at),
             "priority": sa.case(

@@ -14,7 +14,7 @@ from pydantic_core import from_json
 
 from repo_guardian.errors import GuardianError
 from repo_guardian.store.schema import Delivery, Source
-from repo_guardian.webhooks.routing import ROUTES, Payload, route, settle_s
+from repo_guardian.webhooks.routing import ROUTES, Payload, route
 
 #: GitHub never sends more: https://docs.github.com/en/webhooks/webhook-events-and-payloads#payload-cap
 MAX_BODY_BYTES = 25 * 1024 * 1024
@@ -87,16 +87,18 @@ def parse_delivery(raw: RawRequest, secrets: Sequence[bytes]) -> Delivery:
         )
     event = raw.headers["X-GitHub-Event"]
     payload = _parse_payload(raw.body, event)
+    meaning = route(event, payload)
     return Delivery(
         guid=raw.headers["X-GitHub-Delivery"],
         event=event,
         action=payload.action,
         installation_id=payload.installation.id if payload.installation else None,
-        repositories=route(event, payload),
+        repositories=meaning.repositories,
         payload=raw.body,
         received_at=raw.received_at,
         source=raw.source,
-        settle_s=settle_s(event),
+        settle_s=meaning.settle_s,
+        all_repositories=meaning.all_repositories,
     )
 
 
@@ -129,12 +131,17 @@ def parse_recovered(
         payload=text.encode(errors="replace"),
         received_at=received_at,
         source=Source.RECOVERED,
-        settle_s=settle_s(event),
     )
     try:
-        return replace(whole, repositories=route(event, _parse_payload(whole.payload, event)))
+        meaning = route(event, _parse_payload(whole.payload, event))
     except GuardianError as unreadable:
         return replace(whole, problem=f"{unreadable.code}: {unreadable.message}")
+    return replace(
+        whole,
+        repositories=meaning.repositories,
+        settle_s=meaning.settle_s,
+        all_repositories=meaning.all_repositories,
+    )
 
 
 def verify_signature(body: bytes, signature: str, secrets: Sequence[bytes]) -> bool:

@@ -119,8 +119,8 @@ class WebhookEndpoint:
             client=client,
             took_ms=round(took_s * 1000, 1),
         )
-        if delivery.repositories:
-            self._on_work()
+        if delivery.means_work:
+            self._on_work(delivery)
         if delivery.source is Source.FUNNEL:
             self._arrivals.note(delivery.guid, None)
         return web.json_response({"guid": delivery.guid, "status": recorded.value}, status=202)
@@ -146,9 +146,9 @@ class WebhookEndpoint:
 
 
 class WakeUp(Protocol):
-    """Tells the worker that there is something to do."""
+    """Tells that a delivery means work."""
 
-    def __call__(self) -> None:
+    def __call__(self, delivery: Delivery, /) -> None:
         """Return at once."""
         ...
 

@@ -18,8 +18,9 @@ import structlog
 
 from repo_guardian.errors import GuardianError, RetryLater
 from repo_guardian.metrics import Metrics
-from repo_guardian.store.duties import Duties, Duty
+from repo_guardian.store.duties import RECOVERY, Duties, Duty
 from repo_guardian.store.inbox import Inbox
+from repo_guardian.store.schema import Delivery
 from repo_guardian.webhooks.accounting import (
     Entry,
     Pace,
@@ -27,7 +28,7 @@ from repo_guardian.webhooks.accounting import (
     newest_attempts,
     parse_progress,
 )
-from repo_guardian.webhooks.scan import DUTY, HOLD_S, DeliveryLog, Scan, Scanned, TakenOver
+from repo_guardian.webhooks.scan import HOLD_S, DeliveryLog, Scan, Scanned, TakenOver
 
 log = structlog.get_logger()
 
@@ -53,7 +54,7 @@ class Recovery:
         duties: Duties,
         metrics: Metrics,
         *,
-        on_work: Callable[[], None],
+        on_work: Callable[[Delivery], None],
         on_gap: Callable[[str], None],
         interval: timedelta,
         horizon: timedelta,
@@ -98,7 +99,7 @@ class Recovery:
             RetryLater: a rate limit was met.
             GuardianError: GitHub or the store is away; what was done is kept.
         """
-        duty = await self._duties.take(DUTY, hold_s=HOLD_S, unless_done_s=unless_done_s)
+        duty = await self._duties.take(RECOVERY, hold_s=HOLD_S, unless_done_s=unless_done_s)
         if duty is None:
             await self._show_of_others()
             return None
@@ -108,7 +109,7 @@ class Recovery:
         try:
             scanned = await scan.run()
             self._check_horizon(duty)
-            finished = await self._duties.finish(DUTY, format_progress(scan.progress))
+            finished = await self._duties.finish(RECOVERY, format_progress(scan.progress))
         except TakenOver:
             log.info("recovery.taken_over")
             return None
@@ -116,7 +117,7 @@ class Recovery:
             self._told = frozenset(scan.gone) if finished else self._told | scan.gone
             if not finished:
                 with suppress(GuardianError):  # the hold runs out by itself
-                    await self._duties.release(DUTY)
+                    await self._duties.release(RECOVERY)
         self._tell(scanned, time.perf_counter() - started)
         return scanned
 
@@ -165,7 +166,7 @@ class Recovery:
 
     async def _show_of_others(self) -> None:
         """Show what the process found that looked last."""
-        duty = await self._duties.look(DUTY)
+        duty = await self._duties.look(RECOVERY)
         if duty is not None and duty.done_at is not None:
             self._metrics.unaccounted.set(len(parse_progress(duty.cursor).left))
             self._metrics.recovery_scanned_at.set(duty.done_at.timestamp())

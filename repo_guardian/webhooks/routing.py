@@ -56,11 +56,22 @@ class Route:
         actions: those that mean work; empty when the event has none.
         choose: which repositories it names.
         settle_s: how long to wait for more of the kind before looking, in seconds.
+        unnamed: actions after which any repository may have changed when the payload names none.
     """
 
     actions: frozenset[str]
     choose: Choose
     settle_s: float = 0.0
+    unnamed: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What a delivery means; see `Delivery` for the attributes."""
+
+    repositories: tuple[RepositoryRef, ...] = ()
+    settle_s: float = 0.0
+    all_repositories: bool = False
 
 
 def _the_repository(payload: Payload) -> list[RepositoryPayload]:
@@ -88,7 +99,10 @@ ROUTES: Mapping[str, Route] = {
     # Pushes come in bursts: a merge, its version bump, the next merge of a queue.
     "push": Route(frozenset(), _pushed_default_branch, settle_s=2.0),
     "installation": Route(
-        frozenset({"created", "unsuspend", "new_permissions_accepted"}), _installed
+        frozenset({"created", "unsuspend", "new_permissions_accepted"}),
+        _installed,
+        # Nobody told of what happened while the installation was suspended.
+        unnamed=frozenset({"unsuspend", "new_permissions_accepted"}),
     ),
     "installation_repositories": Route(frozenset({"added"}), _added),
 }
@@ -96,23 +110,24 @@ ROUTES: Mapping[str, Route] = {
 KNOWN_EVENTS = frozenset({*ROUTES, "ping"})
 
 
-def route(event: str, payload: Payload) -> tuple[RepositoryRef, ...]:
-    """The repositories that may have changed; none when the event means no work.
+def route(event: str, payload: Payload) -> Meaning:
+    """What may have changed; nothing when the event means no work.
 
     Raises:
         GuardianError: PAYLOAD_INVALID when a field is absent that this event always has.
     """
     chosen = ROUTES.get(event)
     if chosen is None or (chosen.actions and payload.action not in chosen.actions):
-        return ()
+        return Meaning()
     repositories = chosen.choose(payload)
     if not repositories:
-        return ()
+        return Meaning(all_repositories=payload.action in chosen.unnamed)
     installation = _required(payload.installation, "installation")
-    return tuple(
+    named = (
         RepositoryRef(installation.id, each.id, each.node_id, each.full_name)
         for each in repositories
     )
+    return Meaning(tuple(named), chosen.settle_s)
 
 
 def means_work(event: str, action: str | None) -> bool:
@@ -123,12 +138,6 @@ def means_work(event: str, action: str | None) -> bool:
     """
     chosen = ROUTES.get(event)
     return chosen is not None and (not chosen.actions or action is None or action in chosen.actions)
-
-
-def settle_s(event: str) -> float:
-    """How long to wait for more of the kind before looking at the repositories, in seconds."""
-    chosen = ROUTES.get(event)
-    return chosen.settle_s if chosen is not None else 0.0
 
 
 def event_label(event: str) -> str:

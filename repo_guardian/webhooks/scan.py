@@ -15,7 +15,7 @@ import structlog
 
 from repo_guardian.errors import GuardianError
 from repo_guardian.metrics import Metrics
-from repo_guardian.store.duties import Duties
+from repo_guardian.store.duties import RECOVERY, Duties
 from repo_guardian.store.inbox import Inbox
 from repo_guardian.store.schema import Delivery, Recorded, Source
 from repo_guardian.webhooks.accounting import (
@@ -33,8 +33,6 @@ from repo_guardian.webhooks.routing import means_work
 log = structlog.get_logger()
 T = TypeVar("T")
 
-#: The name under which the store keeps how far we are, and who is at it.
-DUTY: Final = "recovery"
 #: A process that dies at it is followed by another after this; a round of fetches takes half of it at most.
 HOLD_S: Final = 60.0
 _RENEW_S: Final = 15.0
@@ -115,7 +113,7 @@ class Scan:
     inbox: Inbox
     duties: Duties
     metrics: Metrics
-    on_work: Callable[[], None]
+    on_work: Callable[[Delivery], None]
     on_gap: Callable[[str], None]
     progress: Progress
     told: frozenset[str]
@@ -219,8 +217,8 @@ class Scan:
             log.exception("delivery.unfetched", code="INTERNAL_ERROR", **_about(entry))
             return False
         recorded = await self.inbox.record(delivery, bounded=False)
-        if delivery.repositories:
-            self.on_work()
+        if delivery.means_work:
+            self.on_work(delivery)
         self._count(recorded)
         _tell_recovered(entry, delivery, recorded)
         return True
@@ -262,7 +260,7 @@ class Scan:
             await self._save()
 
     async def _save(self) -> None:
-        if not await self.duties.save(DUTY, format_progress(self.progress), hold_s=HOLD_S):
+        if not await self.duties.save(RECOVERY, format_progress(self.progress), hold_s=HOLD_S):
             raise TakenOver
         self._saved_at_s = time.monotonic()
 

@@ -15,7 +15,7 @@ from typing import Final
 import structlog
 
 from repo_guardian.errors import GuardianError, RetryLater
-from repo_guardian.store.duties import Duties
+from repo_guardian.store.duties import SCHEDULE, Duties
 from repo_guardian.store.schema import Priority, RepositoryRef
 from repo_guardian.store.work import WorkQueue
 
@@ -24,7 +24,6 @@ log = structlog.get_logger()
 #: Gives every repository that we can reach, page by page.
 ListRepositories = Callable[[], AsyncIterator[Sequence[RepositoryRef]]]
 
-DUTY: Final = "schedule"
 #: One page is listed within this time, or another replica takes over.
 _HOLD_S: Final = 120.0
 #: Of an interval: clocks are not that exact.
@@ -106,17 +105,17 @@ class Schedule:
         wanted, self._wanted = self._wanted, False
         try:
             duty = await self._duties.take(
-                DUTY, hold_s=_HOLD_S, unless_done_s=0.0 if wanted else self._patience_s()
+                SCHEDULE, hold_s=_HOLD_S, unless_done_s=0.0 if wanted else self._patience_s()
             )
             if duty is None:
                 self._wanted |= wanted
                 return _HOLD_S if wanted else await self._until_next()
-            await self._mark_all(soon=wanted or self._starting)
+            await self._mark_all(soon=wanted or self._starting or duty.done_at is None)
         except BaseException:
             self._wanted |= wanted
             await self._release()
             raise
-        await self._duties.finish(DUTY)
+        await self._duties.finish(SCHEDULE)
         self._starting = False
         return self._interval_s
 
@@ -134,14 +133,14 @@ class Schedule:
             await self._queue.mark_dirty(page, priority=Priority.SCHEDULE, within_s=within_s)
             self._on_work()
             repositories += len(page)
-            if not await self._duties.save(DUTY, "", hold_s=_HOLD_S):
+            if not await self._duties.save(SCHEDULE, "", hold_s=_HOLD_S):
                 log.warning("schedule.taken_over", repositories=repositories)
                 return
         log.info("schedule.marked", repositories=repositories, spread_s=spread_s)
 
     async def _until_next(self) -> float:
         """Another replica does it, or has done it: come back when the next round is due."""
-        duty = await self._duties.look(DUTY)
+        duty = await self._duties.look(SCHEDULE)
         if duty is None or duty.done_s is None:
             return _HOLD_S
         self._starting = False
@@ -149,4 +148,4 @@ class Schedule:
 
     async def _release(self) -> None:
         with suppress(GuardianError):  # the hold runs out
-            await self._duties.release(DUTY)
+            await self._duties.release(SCHEDULE)

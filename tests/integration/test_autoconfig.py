@@ -20,8 +20,8 @@ from repo_guardian.github.auth import AppCredentials
 from repo_guardian.github.client import GitHub
 from repo_guardian.listeners import bind_unix, serving
 from repo_guardian.metrics import Metrics
-from repo_guardian.store.sqlite import SqliteEngine
 from repo_guardian.store.inbox import Inbox
+from repo_guardian.store.sqlite import SqliteEngine
 from repo_guardian.webhooks.arrivals import Arrivals
 from repo_guardian.webhooks.endpoint import WebhookEndpoint
 from tests.support.github.server import SimulatedGitHub
@@ -68,7 +68,7 @@ async def stage(engine: SqliteEngine, tmp_path: Path) -> AsyncIterator[Stage]:
         aiohttp.ClientSession(connector=connector) as through_funnel,
     ):
         secrets = [github.webhook_secret.encode()]
-        endpoint = WebhookEndpoint(Inbox(engine), secrets, metrics, lambda: None, arrivals=arrivals)
+        endpoint = WebhookEndpoint(Inbox(engine), secrets, metrics, lambda _: None, arrivals=arrivals)
         app = web.Application()
         app.add_routes([web.post("/webhooks/github", endpoint.handle)])
         github.deliver_to("http://elsewhere/hook", session=through_funnel)

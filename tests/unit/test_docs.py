@@ -6,6 +6,7 @@ import re
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 from prometheus_client import CollectorRegistry
 
@@ -48,14 +49,16 @@ def test_the_table_of_settings_is_the_one_of_the_program() -> None:
     assert settings_table() in README
 
 
-def test_every_help_text_in_the_readme_is_current() -> None:
-    """Each block that begins with `$ repo-guardian ... --help`."""
-    blocks = re.findall(r"\$ repo-guardian ?(\w*) --help\n(.*?)```", README, flags=re.DOTALL)
+@pytest.mark.parametrize("document", [README, OPERATIONS], ids=["README", "operations"])
+def test_every_help_text_is_current(document: str) -> None:
+    """Each block that begins with `$ repo-guardian ... --help`, of a group or of a command in it."""
+    blocks = re.findall(
+        r"\$ repo-guardian((?: [a-z]+)*) --help\n(.*?)```", document, flags=re.DOTALL
+    )
     assert blocks
     for command, shown in blocks:
-        arguments = [command, "--help"] if command else ["--help"]
-        result = CliRunner().invoke(main, arguments, prog_name="repo-guardian")
-        assert result.output == shown
+        arguments = [*command.split(), "--help"]
+        assert shown == CliRunner().invoke(main, arguments, prog_name="repo-guardian").output
 
 
 def test_every_metric_is_documented() -> None:

@@ -6,8 +6,16 @@ from collections.abc import Collection
 from dataclasses import replace
 from datetime import timedelta
 
+from repo_guardian.store.duties import SCHEDULE, Duties
 from repo_guardian.store.inbox import Inbox
-from repo_guardian.store.schema import Priority, Recorded, RepositoryRef, WorkCounts, WorkItem
+from repo_guardian.store.schema import (
+    Priority,
+    Recorded,
+    RepositoryRef,
+    Source,
+    WorkCounts,
+    WorkItem,
+)
 from repo_guardian.store.work import Claimed, WorkQueue
 from tests.integration.store.conftest import AnyEngine
 from tests.support.deliveries import delivery, repository
@@ -211,6 +219,31 @@ async def test_a_rename_or_a_transfer_follows_the_repository(engine: AnyEngine) 
     moved = RepositoryRef(8, 1, "R_1", "other/gizmos")
     await inbox.record(delivery("guid-0002", moved))
     assert moved == (await claim_one(queue_of(engine))).repository
+
+
+async def test_what_is_fetched_late_does_not_undo_a_rename(engine: AnyEngine) -> None:
+    """The repository is due all the same, by the name and installation that are newer."""
+    inbox, queue = Inbox(engine), queue_of(engine)
+    await inbox.record(delivery("guid-0002", RepositoryRef(8, 1, "R_1", "other/gizmos")))
+    old = replace(delivery("guid-0001", repository()), source=Source.RECOVERED)
+    assert Recorded.NEW is await inbox.record(old)
+    item = await claim_one(queue)
+    assert (2, "other/gizmos", 8) == (
+        item.generation,
+        item.repository.full_name,
+        item.repository.installation_id,
+    )
+
+
+async def test_a_delivery_for_all_repositories_asks_for_a_round(engine: AnyEngine) -> None:
+    """On disk with it: whoever has the schedule next does it, whatever happens in between."""
+    duties = Duties(engine, "me")
+    await duties.take(SCHEDULE, hold_s=60)
+    await duties.finish(SCHEDULE)
+    assert await duties.take(SCHEDULE, hold_s=60, unless_done_s=3600) is None
+    unsuspended = replace(delivery("guid-0001"), all_repositories=True)
+    assert Recorded.NEW is await Inbox(engine).record(unsuspended)
+    assert await duties.take(SCHEDULE, hold_s=60, unless_done_s=3600) is not None
 
 
 async def test_thousands_of_repositories_are_marked_and_spread(engine: AnyEngine) -> None:

@@ -23,8 +23,9 @@ from repo_guardian.listeners import bind_tcp, bind_unix, error_middleware, servi
 from repo_guardian.log import configure_logging
 from repo_guardian.metrics import Metrics
 from repo_guardian.settings.model import Address
-from repo_guardian.store.sqlite import SqliteEngine
 from repo_guardian.store.inbox import Inbox
+from repo_guardian.store.schema import Delivery
+from repo_guardian.store.sqlite import SqliteEngine
 from repo_guardian.store.tables import deliveries
 from repo_guardian.webhooks.delivery import MAX_BODY_BYTES
 from repo_guardian.webhooks.endpoint import WebhookEndpoint
@@ -43,7 +44,7 @@ class Served:
     port: int
     engine: SqliteEngine
     metrics: Metrics
-    woken: list[None]
+    woken: list[Delivery]
 
     async def post(
         self, body: bytes, headers: dict[str, str], *, unix: bool = False
@@ -69,8 +70,8 @@ class Served:
 @pytest.fixture
 async def served(engine: SqliteEngine, tmp_path: Path) -> AsyncIterator[Served]:
     """The endpoint on a TCP and on a Unix socket, as the app serves it."""
-    metrics, woken = Metrics(), list[None]()
-    endpoint = WebhookEndpoint(Inbox(engine), [SECRET], metrics, lambda: woken.append(None))
+    metrics, woken = Metrics(), list[Delivery]()
+    endpoint = WebhookEndpoint(Inbox(engine), [SECRET], metrics, woken.append)
 
     def application() -> web.Application:
         app = web.Application(middlewares=[error_middleware(metrics)])
@@ -104,7 +105,7 @@ async def test_a_signed_delivery_is_recorded_and_then_answered_202(served: Serve
         row.disposition,
         row.repository_id,
     )
-    assert [None] == served.woken
+    assert ["acme/widgets"] == [x.repositories[0].full_name for x in served.woken]
 
 
 async def test_the_same_guid_again_is_a_duplicate(served: Served) -> None:

@@ -6,17 +6,16 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
-from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
 from structlog.testing import capture_logs
 
 from repo_guardian.errors import GuardianError, RetryLater
-from repo_guardian.store.sqlite import SqliteEngine
 from repo_guardian.metrics import Metrics
 from repo_guardian.store.inbox import Inbox
 from repo_guardian.store.schema import Priority, WorkItem
+from repo_guardian.store.sqlite import SqliteEngine
 from repo_guardian.store.tables import work
 from repo_guardian.store.work import WorkQueue
 from repo_guardian.worker.pool import LEASE, Handler, Pool

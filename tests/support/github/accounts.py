@@ -30,6 +30,8 @@ class Account:
     kind: AccountKind
     #: Repositories it owns, by id in order of creation.
     repository_ids: dict[int, None] = field(default_factory=dict)
+    #: It has an IP allow list, and the caller's address is not on it.
+    refuses_address: bool = False
 
     @property
     def node_id(self) -> str:
@@ -54,6 +56,7 @@ class Installation:
     #: None: all repositories of the account, those to come included.
     selected: set[int] | None = None
     suspended_at: datetime | None = None
+    suspended_by: Account | None = None
     deleted: bool = False
 
     @property
@@ -73,4 +76,6 @@ class Installation:
 
     def repository_ids(self) -> list[int]:
         """Repositories the app may see, oldest first."""
-        return [each for each in self.account.repository_ids if self.covers(each)]
+        if self.selected is None:
+            return list(self.account.repository_ids)
+        return [each for each in self.account.repository_ids if each in self.selected]

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests.support.github import render
 from tests.support.github.accounts import Installation
-from tests.support.github.problems import ApiProblem, forbidden
+from tests.support.github.problems import ApiProblem, address_refused, forbidden
 from tests.support.github.repository import Repository
 
 TOKEN_LIFETIME: Final = timedelta(hours=1)
@@ -97,8 +97,15 @@ class Token:
         return narrowed and self.installation.covers(repository.id)
 
     def sees(self, repository: Repository) -> bool:
-        """True when the repository may be read; public ones may by everybody."""
-        return not repository.private or self.reaches(repository)
+        """True when the repository may be read; public ones may by everybody.
+
+        Raises:
+            ApiProblem: 403, its organization refuses the caller's address.
+        """
+        seen = not repository.private or self.reaches(repository)
+        if seen and repository.owner.refuses_address:
+            raise address_refused(repository.owner.login)
+        return seen
 
     def require(self, repository: Repository, permission: str, level: str = "write") -> None:
         """Raise ApiProblem 403 unless the token may do this to the repository."""

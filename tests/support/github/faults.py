@@ -1,55 +1,20 @@
-"""Ordered failures: which calls fail, how, and how often."""
+"""Ordered failures, and failures by chance: which calls fail, how, and how often."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 
-
-@dataclass(slots=True, eq=False)
-class Fault:
-    """One ordered failure; made by `Faults.fail`."""
-
-    method: str
-    pattern: str
-    status: int | None
-    times: int | None
-    headers: Mapping[str, str]
-    delay_s: float
-    message: str
-    #: Do what was asked and lose the answer: the case that idempotence is for.
-    after_effect: bool
-    #: Close the connection instead of answering.
-    drop: bool
-    #: For GraphQL: answer 200 with these `errors`.
-    errors: Sequence[Mapping[str, object]]
-    hits: int = 0
-    was_hit: asyncio.Event = field(default_factory=asyncio.Event)
-    released: asyncio.Event = field(default_factory=asyncio.Event)
-
-    async def hold(self) -> None:
-        """Wait for the delay, or for the release."""
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.released.wait(), self.delay_s)
-
-    def matches(self, methods: Sequence[str], names: Sequence[str]) -> bool:
-        """True when it is not used up and the call is one it means."""
-        live = self.times is None or self.hits < self.times
-        return (
-            live
-            and self.method in (*methods, "*")
-            and any(fnmatchcase(name, self.pattern) for name in names)
-        )
+from tests.support.github.chance import ALL_MISHAPS, Chance, Mishap
+from tests.support.github.fault import SECONDARY_LIMIT, Fault
 
 
 @dataclass(slots=True)
 class Faults:
-    """All ordered failures; the first that matches a call is taken."""
+    """All failures: the first ordered one that matches a call is taken, else chance decides."""
 
     _faults: list[Fault] = field(default_factory=list)
+    _chance: Chance | None = None
 
     def fail(
         self,
@@ -107,12 +72,58 @@ class Faults:
             status=status,
             times=times,
             headers={"retry-after": str(retry_after_s)},
-            message="You have exceeded a secondary rate limit. Please wait a few minutes before"
-            " you try again.",
+            message=SECONDARY_LIMIT,
         )
+
+    def at_random(
+        self,
+        *,
+        seed: int,
+        rate: float = 0.2,
+        methods: Collection[str] = ("*",),
+        patterns: Sequence[str] = ("*",),
+        spare: Sequence[str] = (),
+        mishaps: Sequence[Mishap] = ALL_MISHAPS,
+        silence_s: float = 30.0,
+        retry_after_s: int = 1,
+    ) -> Chance:
+        """Let calls fail by chance until `calm`, the same ones for the same seed.
+
+        Args:
+            seed: decides for each call, by its method, its path and how often it came.
+            rate: how many fail, 0 to 1.
+            methods: HTTP methods, or `graphql`; `*` means every call.
+            patterns: globs over paths or, for GraphQL, over the operation's name and fields.
+            spare: globs of what never fails.
+            mishaps: what can happen, by default everything.
+            silence_s: how long a call that gets no answer is held.
+            retry_after_s: of secondary rate limits.
+
+        Returns:
+            what counts how often each happened.
+        """
+        self.calm()
+        self._chance = Chance(
+            seed=seed,
+            rate=rate,
+            methods=methods,
+            patterns=patterns,
+            spare=spare,
+            mishaps=tuple(mishaps),
+            silence_s=silence_s,
+            retry_after_s=retry_after_s,
+        )
+        return self._chance
+
+    def calm(self) -> None:
+        """End the failures by chance; calls that are held are dropped now. Ordered ones stay."""
+        if self._chance is not None:
+            self._chance.release()
+            self._chance = None
 
     def clear(self) -> None:
         """Forget all failures; calls that are held by a delay are answered now."""
+        self.calm()
         for fault in self._faults:
             fault.released.set()
         self._faults.clear()
@@ -127,7 +138,8 @@ class Faults:
 
     def _take(self, methods: Sequence[str], names: Sequence[str]) -> Fault | None:
         fault = next((each for each in self._faults if each.matches(methods, names)), None)
-        if fault is not None:
-            fault.hits += 1
-            fault.was_hit.set()
+        if fault is None:
+            return self._chance.take(methods, names) if self._chance is not None else None
+        fault.hits += 1
+        fault.was_hit.set()
         return fault

@@ -18,7 +18,7 @@ from tests.support.github.accounts import Installation
 from tests.support.github.auth import Token, check_app_jwt
 from tests.support.github.calls import Call, Credential, Hub, Moved, RecordedCall, Reply, Route
 from tests.support.github.calls import parse_body as parse
-from tests.support.github.faults import Fault
+from tests.support.github.fault import Fault
 from tests.support.github.graphql_context import Context
 from tests.support.github.problems import ApiProblem, not_found
 

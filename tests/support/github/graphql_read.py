@@ -37,11 +37,18 @@ def _nodes(_source: object, info: Info, ids: list[str]) -> list[object]:
     if len(ids) > _MOST_IDS:
         message = f"You may not provide more than {_MOST_IDS} node ids; you provided {len(ids)}."
         raise problems.ApiProblem(200, message, kind="ARGUMENT_LIMIT")
-    return [_find_node(context(info), each) or _unresolved(each) for each in ids]
+    return [_found_or_problem(context(info), each) for each in ids]
+
+
+def _found_or_problem(call: Context, id: str) -> object:
+    # an exception as a list item becomes null and an error with its index in the path
+    try:
+        return _find_node(call, id) or _unresolved(id)
+    except problems.ApiProblem as refused:
+        return refused
 
 
 def _unresolved(id: str) -> Exception:
-    # an exception as a list item becomes null and an error with its index in the path
     message = f"Could not resolve to a node with the global id of '{id}'"
     return problems.ApiProblem(404, message, kind="NOT_FOUND")
 

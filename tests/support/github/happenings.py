@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Final
 
 from tests.support.github.accounts import Account, Installation
-from tests.support.github.deliveries import Delivery
+from tests.support.github.delivery_log import Delivery
 from tests.support.github.objects import Commit
 from tests.support.github.pulls import PullRequest
 from tests.support.github.repository import Repository
@@ -14,6 +15,7 @@ from tests.support.github.world import World
 
 #: path -> content; None removes a file.
 Files = Mapping[str, str | bytes | None]
+_README: Final = {"README.md": "# Hello\n"}
 
 
 class Happenings(ABC):
@@ -67,6 +69,28 @@ class Happenings(ABC):
         self.world.uninstall(self.world.accounts[login.lower()])
         await self._tell(deliver)
 
+    async def suspend(self, login: str, *, deliver: bool = True) -> None:
+        """The owner suspends the app: its tokens are refused, its webhooks stop."""
+        installation = self.installation(login)
+        self.world.suspend(installation, installation.account)
+        await self._tell(deliver)
+
+    async def unsuspend(self, login: str, *, deliver: bool = True) -> None:
+        """The owner ends the suspension; what happened meanwhile is not told."""
+        self.world.unsuspend(self.installation(login))
+        await self._tell(deliver)
+
+    def refuse_address(self, login: str, *, refuse: bool = True) -> None:
+        """Let an organization's IP allow list refuse the app: 403 for all that is its own."""
+        self.world.accounts[login.lower()].refuses_address = refuse
+
+    def installation(self, login: str) -> Installation:
+        """The app's installation on this account; raises KeyError."""
+        found = self.world.installation_of(self.world.accounts[login.lower()])
+        if found is None:
+            raise KeyError(login)
+        return found
+
     async def select_repositories(
         self,
         login: str,
@@ -76,8 +100,7 @@ class Happenings(ABC):
         deliver: bool = True,
     ) -> None:
         """Add repositories to, or remove them from, an installation on selected repositories."""
-        installation = self.world.installation_of(self.world.accounts[login.lower()])
-        assert installation is not None
+        installation = self.installation(login)
         added, removed = ([self.repository(name) for name in names] for names in (add, remove))
         self.world.select(installation, add=added, drop=removed)
         await self._tell(deliver)
@@ -121,6 +144,26 @@ class Happenings(ABC):
         self.world.tell_repository(repository, "created")
         await self._tell(deliver)
         return repository
+
+    def add_repositories(
+        self, owner: str, names: int | Iterable[str], *, files: Files = _README
+    ) -> list[Repository]:
+        """Many repositories that are simply there, 10,000 in half a second; nobody is told.
+
+        Args:
+            owner: login of the account.
+            names: without owner; or how many.
+            files: of the one commit that each has.
+        """
+        account = self.world.account(owner)
+        wanted = [f"repository-{n:05}" for n in range(names)] if isinstance(names, int) else names
+        made = []
+        for name in wanted:
+            repository = self.world.create_repository(f"{owner}/{name}")
+            self._commit(repository, repository.default_branch, files, account, "Initial commit")
+            made.append(repository)
+        self.world.outbox.clear()
+        return made
 
     def _upstream(self, full_name: str) -> Repository:
         name = f"upstream-of-{full_name.replace('/', '-')}/{full_name.partition('/')[2]}"

@@ -77,8 +77,22 @@ def merge_base(store: ObjectStore, one: str, other: str) -> str | None:
 
 def commits_between(store: ObjectStore, base: str, head: str) -> list[Commit]:
     """Commits of `head` that `base` lacks, oldest first (`git log base..head`, reversed)."""
+    if (straight := _straight_line(store, base, head)) is not None:
+        return straight
     known = {commit.oid for commit in ancestors(store, base)}
     return [commit for commit in ancestors(store, head) if commit.oid not in known][::-1]
+
+
+def _straight_line(store: ObjectStore, base: str, head: str) -> list[Commit] | None:
+    """The commits after `base` when each has one parent: a push, however long the history is."""
+    found: list[Commit] = []
+    while head != base:
+        commit = store.commit(head)
+        if len(commit.parents) != 1:
+            return None
+        found.append(commit)
+        head = commit.parents[0]
+    return found[::-1]
 
 
 def changes_between(store: ObjectStore, base: str | None, head: str) -> list[FileChange]:

@@ -55,6 +55,17 @@ def forbidden() -> ApiProblem:
     return ApiProblem(403, "Resource not accessible by integration", kind="FORBIDDEN")
 
 
+def address_refused(login: str) -> ApiProblem:
+    """The organization has an IP allow list without the caller's address."""
+    return ApiProblem(
+        403,
+        "Although you appear to have the correct authorization credentials, the"
+        f" `{login}` organization has an IP allow list enabled, and your IP address is not"
+        " permitted to access this resource.",
+        kind="FORBIDDEN",
+    )
+
+
 def archived() -> ApiProblem:
     """A write to an archived repository."""
     return ApiProblem(403, "Repository was archived so is read-only.")

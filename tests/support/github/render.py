@@ -295,6 +295,6 @@ def installation(world: State, shown: Installation, slug: str) -> Json:
         "single_file_name": None,
         "has_multiple_single_files": False,
         "single_file_paths": [],
-        "suspended_by": None,
+        "suspended_by": account(world, shown.suspended_by) if shown.suspended_by else None,
         "suspended_at": timestamp(shown.suspended_at),
     }

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from typing import Final
 
 from tests.support.github import deliveries, problems, render
-from tests.support.github.accounts import Installation
+from tests.support.github.accounts import AccountKind, Installation
 from tests.support.github.calls import Call, Reply, Route
+from tests.support.github.delivery_log import Delivery
 
 
 def _get_meta(call: Call) -> Reply:
@@ -36,6 +37,24 @@ def _get_repository_installation(call: Call) -> Reply:
     found, _ = call.world.find(f"{call.params['owner']}/{call.params['repo']}")
     installed = call.world.installation_of(found.owner) if found else None
     if found is None or installed is None or not installed.covers(found.id):
+        raise problems.not_found()
+    return Reply(200, _installation(call, installed))
+
+
+def _get_user_installation(call: Call) -> Reply:
+    """https://docs.github.com/rest/apps/apps#get-a-user-installation-for-the-authenticated-app"""
+    return _account_installation(call, "User")
+
+
+def _get_organization_installation(call: Call) -> Reply:
+    """https://docs.github.com/rest/apps/apps#get-an-organization-installation-for-the-authenticated-app"""
+    return _account_installation(call, "Organization")
+
+
+def _account_installation(call: Call, kind: AccountKind) -> Reply:
+    account = call.world.accounts.get(call.params["login"].lower())
+    installed = call.world.installation_of(account) if account else None
+    if account is None or account.kind != kind or installed is None:
         raise problems.not_found()
     return Reply(200, _installation(call, installed))
 
@@ -146,7 +165,7 @@ def _redeliver(call: Call) -> Reply:
     return Reply(202, {})
 
 
-def _delivery(call: Call) -> deliveries.Delivery:
+def _delivery(call: Call) -> Delivery:
     found = call.hub.hook.log.get(int(call.params["delivery_id"]))
     if found is None:
         raise problems.not_found()
@@ -174,6 +193,8 @@ ROUTES: Final = (
     Route("GET", _ONE, _get_installation, "app"),
     Route("POST", f"{_ONE}/access_tokens", _create_token, "app"),
     Route("GET", "/repos/{owner}/{repo}/installation", _get_repository_installation, "app"),
+    Route("GET", "/users/{login}/installation", _get_user_installation, "app"),
+    Route("GET", "/orgs/{login}/installation", _get_organization_installation, "app"),
     Route("GET", "/app/hook/config", _get_hook_config, "app"),
     Route("PATCH", "/app/hook/config", _set_hook_config, "app"),
     Route("GET", "/app/hook/deliveries", _list_deliveries, "app"),

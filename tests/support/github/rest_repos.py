@@ -13,6 +13,8 @@ from tests.support.github.repository import HEADS, Ref, Repository
 
 def _list_repositories(call: Call) -> Reply:
     token = call.installed
+    if token.installation.account.refuses_address:
+        raise problems.address_refused(token.installation.account.login)
     ids = [
         each
         for each in token.installation.repository_ids()

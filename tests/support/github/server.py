@@ -9,14 +9,15 @@ async with SimulatedGitHub.start() as github:
 Where things are: `happenings` is what people do. `state` and `world` are what exists and its
 rules, made of `accounts`, `repository`, `pulls`, and the git of `objects` and `history`. `gateway`
 serves it: `rest_app`, `rest_repos` and `render` over REST, `graphql_*` over GraphQL, with `auth`,
-`limits` and `faults` in between. `webhooks` are the payloads, `deliveries` their sending and log.
+`limits` and `faults` in between. `webhooks` are the payloads, `deliveries` their sending,
+`delivery_log` what became of it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Final, TypeVar
 
@@ -26,14 +27,8 @@ from aiohttp import web
 from tests.support.github import auth, webhooks
 from tests.support.github.accounts import DEFAULT_EVENTS, Account
 from tests.support.github.calls import Hub, RecordedCall
-from tests.support.github.deliveries import (
-    TIMEOUT_S,
-    Delivery,
-    DeliveryLog,
-    Hook,
-    Parcel,
-    make_parcel,
-)
+from tests.support.github.deliveries import TIMEOUT_S, Hook, Parcel, make_parcel
+from tests.support.github.delivery_log import KEPT_FOR, Delivery, DeliveryLog
 from tests.support.github.faults import Faults
 from tests.support.github.gateway import Gateway
 from tests.support.github.happenings import Happenings
@@ -73,6 +68,7 @@ class SimulatedGitHub(Happenings):
         port: int = 0,
         events: Iterable[str] = DEFAULT_EVENTS,
         hook_timeout_s: float = TIMEOUT_S,
+        keep_deliveries: timedelta = KEPT_FOR,
         now: Clock = lambda: datetime.now(UTC),
     ) -> AsyncIterator[SimulatedGitHub]:
         """Serve on 127.0.0.1 until the block ends.
@@ -80,12 +76,13 @@ class SimulatedGitHub(Happenings):
         Args:
             events: what the app is subscribed to; `installation*` and `ping` come always.
             hook_timeout_s: GitHub gives the receiver ten seconds.
+            keep_deliveries: how long its log goes back; seven days on an Enterprise Server.
             now: the clock of everything but durations; aware UTC.
         """
         bot = Account(_BOT_ID, f"{app_slug}[bot]", "Bot")
         world = World(now=now, bot=bot, app_id=app_id)
         world.accounts[bot.login.lower()] = bot
-        log = DeliveryLog(now)
+        log = DeliveryLog(now, keep_deliveries)
         hook = Hook(
             app_id=app_id, now=now, secret=webhook_secret, log=log, timeout_s=hook_timeout_s
         )
@@ -179,7 +176,7 @@ class SimulatedGitHub(Happenings):
 
     @property
     def deliveries(self) -> list[Delivery]:
-        """Every delivery attempt of the last three days, oldest first."""
+        """Every delivery attempt that is still in the log, oldest first."""
         return list(self._hub.hook.log)
 
     def exhaust_rate_limit(
@@ -219,6 +216,35 @@ class SimulatedGitHub(Happenings):
         """
         built = payload() if callable(payload) else payload
         return await self._deliver(make_parcel(event, built, guid=guid, headers=headers))
+
+    @contextmanager
+    def unreachable(self) -> Iterator[None]:
+        """What happens in this block is logged as an attempt that found nobody; nothing is sent."""
+        self._hub.hook.unreachable = True
+        try:
+            yield
+        finally:
+            self._hub.hook.unreachable = False
+
+    def log_missed(
+        self,
+        event: str,
+        payload: Json | bytes | Callable[[], Json],
+        *,
+        guid: str | None = None,
+        at: datetime | None = None,
+    ) -> Delivery:
+        """Log an attempt that found nobody ("failed to connect to host"), without making it.
+
+        Args:
+            payload: as for `send`.
+            guid: X-GitHub-Delivery; a new one by default.
+            at: when it was made; in the past it appears late, in the midst of the log.
+        """
+        built = payload() if callable(payload) else payload
+        delivery = self._hub.hook.miss(make_parcel(event, built, guid=guid), at=at)
+        self._hub.notify()
+        return delivery
 
     async def ping(self) -> Delivery:
         """Send the `ping` that GitHub sends when a hook is set up."""

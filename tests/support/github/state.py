@@ -87,6 +87,16 @@ class State:
         installation.deleted = True
         self._tell_installation(installation, "deleted")
 
+    def suspend(self, installation: Installation, by: Account) -> None:
+        """Suspend: it keeps its repositories, but reaches none and is told nothing about them."""
+        installation.suspended_at, installation.suspended_by = self.now(), by
+        self._tell_installation(installation, "suspend")
+
+    def unsuspend(self, installation: Installation) -> None:
+        """End a suspension."""
+        installation.suspended_at = installation.suspended_by = None
+        self._tell_installation(installation, "unsuspend")
+
     def select(
         self, installation: Installation, *, add: list[Repository], drop: list[Repository]
     ) -> None:
@@ -217,5 +227,7 @@ class State:
         # who is told is decided now: after an uninstallation it could not be found any more
         reached = installation or self._installation_of.get(account.id)
         if reached is None or (repository_id is not None and not reached.covers(repository_id)):
+            return
+        if reached.suspended_at is not None and installation is None:
             return
         self.outbox.append(Event(name, build))

@@ -155,12 +155,17 @@ def pull_request(world: State, about: PullRequest, action: str, sender: Account)
 
 
 def installation(world: State, about: Installation, action: str) -> Json:
-    """An `installation` event with every repository it covers."""
+    """An `installation` event with every repository it covers, but for a suspension and its end."""
+    listed: Json = {}
+    if action not in ("suspend", "unsuspend"):
+        listed["repositories"] = _short_list(
+            world.repositories[each] for each in about.repository_ids()
+        )
+        listed["requester"] = None
     return {
         "action": action,
         "installation": _installed(world, about),
-        "repositories": _short_list(world.repositories[i] for i in about.repository_ids()),
-        "requester": None,
+        **listed,
         "sender": render.account(world, about.account),
     }
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import pytest
 
 from repo_guardian.errors import GuardianError
@@ -11,6 +14,7 @@ from repo_guardian.webhooks.delivery import (
     RawRequest,
     check_headers,
     parse_delivery,
+    parse_recovered,
     verify_signature,
 )
 from tests.support.deliveries import NOON, SECRET, body_of, payload, repository, signed
@@ -145,3 +149,60 @@ def test_an_unknown_event_is_a_delivery_that_means_no_work() -> None:
 def test_an_unknown_event_may_have_fields_of_any_type(document: dict[str, object]) -> None:
     """Nothing but a JSON object is asked of what means no work."""
     assert Disposition.IGNORED is parse(body_of(document), event="meteor_shower").disposition
+
+
+def recovered(document: object, event: str = "repository") -> Delivery:
+    """What becomes of a payload in GitHub's log."""
+    return parse_recovered(
+        document,
+        guid="guid-0001",
+        event=event,
+        action="created",
+        installation_id=7,
+        received_at=NOON,
+    )
+
+
+def test_a_recovered_payload_means_what_the_webhook_would_have() -> None:
+    """Only the bytes differ: GitHub's log gives the payload as JSON."""
+    document = payload(description="gr\u00fc\u00df \U0001f680")
+    got, sent = recovered(document), parse(body_of(document))
+    assert replace(sent, payload=got.payload, source=Source.RECOVERED) == got
+    assert document == json.loads(got.payload)
+    assert b", " not in got.payload
+
+
+def test_a_recovered_event_that_is_unknown_means_no_work() -> None:
+    """As by webhook."""
+    assert Disposition.IGNORED is recovered({"action": 7}, event="meteor_shower").disposition
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        None,
+        [],
+        payload(installation=None),
+        payload(repository={"id": 1}),
+    ],
+)
+def test_a_recovered_payload_that_cannot_be_read_is_kept_with_the_reason(document: object) -> None:
+    """Nobody is there to refuse it to."""
+    got = recovered(document)
+    assert Disposition.UNREADABLE is got.disposition
+    assert () == got.repositories
+    assert got.problem.startswith("PAYLOAD_INVALID: ")
+    assert document == json.loads(got.payload)
+
+
+def test_half_a_character_in_a_recovered_payload_does_not_keep_it_from_being_read() -> None:
+    """JSON may hold one, as where a text was cut; no database takes it."""
+    got = recovered(payload(description="cut \ud83d"))
+    assert ("cut ?", (repository(),)) == (json.loads(got.payload)["description"], got.repositories)
+
+
+def test_a_push_settles_however_it_came() -> None:
+    """A burst is looked at once."""
+    document = payload(action=None, ref="refs/heads/main")
+    assert 2.0 == recovered(document, "push").settle_s == parse(body_of(document), "push").settle_s
+    assert 0.0 == parse(body_of(payload())).settle_s

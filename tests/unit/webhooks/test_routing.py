@@ -6,7 +6,12 @@ from typing import Any
 
 import pytest
 
-from repo_guardian.webhooks.routing import Payload, event_label, route
+from repo_guardian.webhooks.routing import (
+    Payload,
+    event_label,
+    means_work,
+    route,
+)
 from tests.support.deliveries import payload
 
 OTHER = {"id": 2, "node_id": "R_2", "full_name": "acme/gadgets"}
@@ -14,7 +19,7 @@ OTHER = {"id": 2, "node_id": "R_2", "full_name": "acme/gadgets"}
 
 def routed(event: str, document: dict[str, Any]) -> list[str]:
     """Names of the repositories that the event marks dirty."""
-    return [ref.full_name for ref in route(event, Payload.model_validate(document))]
+    return [ref.full_name for ref in route(event, Payload.model_validate(document)).repositories]
 
 
 @pytest.mark.parametrize("action", ["created", "renamed", "transferred", "unarchived", "edited"])
@@ -60,3 +65,38 @@ def test_a_ping_means_no_work() -> None:
 def test_a_label_never_comes_from_the_caller() -> None:
     """Unknown events share one label value."""
     assert ("push", "other") == (event_label("push"), event_label("meteor_shower"))
+
+
+@pytest.mark.parametrize(
+    ("expected", "event", "action"),
+    [
+        (True, "push", None),
+        (True, "repository", "created"),
+        (True, "repository", None),
+        (False, "repository", "archived"),
+        (False, "installation", "deleted"),
+        (False, "ping", None),
+        (False, "meteor_shower", "created"),
+    ],
+)
+def test_event_and_action_alone_tell_what_cannot_mean_work(
+    expected: bool, event: str, action: str | None
+) -> None:
+    """GitHub's log shows no more before the payload is fetched; in doubt it is."""
+    assert expected is means_work(event, action)
+
+
+def test_pushes_settle_and_nothing_else_waits() -> None:
+    """They come in bursts."""
+    pushed = route("push", Payload.model_validate(payload(ref="refs/heads/main")))
+    created = route("repository", Payload.model_validate(payload(action="created")))
+    assert (2.0, 0.0) == (pushed.settle_s, created.settle_s)
+
+
+@pytest.mark.parametrize("action", ["unsuspend", "new_permissions_accepted"])
+def test_an_installation_that_came_back_may_have_changed_anywhere(action: str) -> None:
+    """GitHub names no repository then, and told nothing of what happened meanwhile."""
+    meaning = route("installation", Payload.model_validate({"action": action}))
+    assert ((), True) == (meaning.repositories, meaning.all_repositories)
+    installed = route("installation", Payload.model_validate({"action": "created"}))
+    assert not installed.all_repositories
