@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -66,10 +66,14 @@ async def running_example(world: World) -> AsyncIterator[asyncio.subprocess.Proc
 async def line(process: asyncio.subprocess.Process, beginning: str) -> str:
     """The next line of the process that begins so; between them are those of the log."""
     assert process.stdout is not None  # it is a pipe
-    async for written in process.stdout:
-        if written.startswith(beginning.encode()):
-            return written.decode().strip()
-    raise AssertionError(f"it ended without a line that begins with {beginning!r}")
+    others: list[str] = []
+    with suppress(TimeoutError):
+        async with asyncio.timeout(60):
+            async for written in process.stdout:
+                if written.startswith(beginning.encode()):
+                    return written.decode().strip()
+                others.append(written.decode())
+    raise AssertionError(f"no line that begins with {beginning!r}, but:\n{''.join(others)}")
 
 
 async def post(world: World, url: str) -> str:
