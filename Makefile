@@ -1,5 +1,6 @@
 # Two commands matter: `make demo` shows the main job, `make test` runs every test.
-# Nothing but git, make and python3 (3.11 or later, with venv) is needed; a missing Go comes as a wheel.
+# Nothing but git, make and python3 (3.11 or later, with venv) is needed, and PostgreSQL for the tests; a missing
+# Go or npm comes as a wheel.
 
 PYTHON ?= python3
 VENV   := .venv

@@ -23,6 +23,11 @@ HTTP_STATUS: Final[dict[str, int]] = {
     "PAYLOAD_INVALID": 422,
     "STORE_UNAVAILABLE": 503,
     "STORE_FULL": 503,
+    # When the database comes back as something else than it was:
+    "STORE_LOCKED": 503,
+    "STORE_SCHEMA_NEWER": 503,
+    "DATA_DIR_UNWRITABLE": 503,
+    "POSTGRES_TOO_OLD": 503,
     "TOO_MANY_BYTES": 503,
 }
 
@@ -37,6 +42,8 @@ SETTINGS_CODES: Final = frozenset(
         "DATA_DIR_UNWRITABLE",
         "STATE_DIR_UNWRITABLE",
         "STORE_LOCKED",
+        "POSTGRES_DRIVER_MISSING",
+        "POSTGRES_TOO_OLD",
     }
 )
 #: Somebody else's outage, or a setting that is being mended: waiting helps and costs no attempt.
