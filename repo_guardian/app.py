@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     AsyncExitStack,
@@ -14,7 +14,7 @@ from contextlib import (
 )
 from dataclasses import dataclass
 from functools import partial
-from time import perf_counter
+from pathlib import Path
 
 import aiohttp
 import structlog
@@ -24,6 +24,7 @@ from repo_guardian.admin.client import admin_socket
 from repo_guardian.admin.operator import Operator
 from repo_guardian.admin.repositories import find_references
 from repo_guardian.admin.server import admin_routes
+from repo_guardian.attempt import attempt_with
 from repo_guardian.autoconfig import Autoconfig
 from repo_guardian.background import beside
 from repo_guardian.errors import GuardianError
@@ -32,14 +33,12 @@ from repo_guardian.github.auth import AppCredentials
 from repo_guardian.github.client import GitHub
 from repo_guardian.github.deliveries import HookLog
 from repo_guardian.github.meta import read_hook_ranges
-from repo_guardian.github.model import Target
 from repo_guardian.health import Health
 from repo_guardian.listeners import bind_tcp, bind_unix, error_middleware, serving
 from repo_guardian.metrics import Metrics
 from repo_guardian.policy.load import load_policy
 from repo_guardian.policy.model import Limits
-from repo_guardian.reconcile import Outcome, OutcomeKind, Reconciler
-from repo_guardian.rules.model import State
+from repo_guardian.reconcile import Reconciler
 from repo_guardian.settings.model import Address, Settings
 from repo_guardian.status import StatusPage
 from repo_guardian.store.choose import make_engine
@@ -49,7 +48,7 @@ from repo_guardian.store.engine import Engine
 from repo_guardian.store.history import History
 from repo_guardian.store.inbox import Inbox
 from repo_guardian.store.retention import Retention
-from repo_guardian.store.schema import Commit, Delivery, WorkItem
+from repo_guardian.store.schema import Commit, Delivery
 from repo_guardian.store.work import WorkQueue
 from repo_guardian.webhooks.accounting import log_horizon
 from repo_guardian.webhooks.arrivals import Arrivals
@@ -61,7 +60,7 @@ from repo_guardian.worker.schedule import Schedule
 
 log = structlog.get_logger()
 
-Routes = list[web.RouteDef]
+Routes = Sequence[web.RouteDef]
 #: Health answers are quick; a probe that hangs must not hold up a stop.
 _OPERATIONS_GRACE_S = 1.0
 #: Shares of SHUTDOWN_GRACE, one after the other: the Funnel, two listeners, the worker.
@@ -99,78 +98,93 @@ async def running(settings: Settings, environ: Mapping[str, str]) -> AsyncIterat
     """
     metrics = Metrics()
     grace_s = settings.shutdown_grace.total_seconds()
-    app_socket = settings.data_dir.absolute() / "run" / "app.sock"
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(aiohttp.ClientSession())
         github = compose_github(settings, session, metrics)
         reconciler = compose_reconciler(settings, github)
-        listen = stack.enter_context(bind_tcp(settings.listen_addr, "LISTEN_ADDR"))
-        operations = stack.enter_context(bind_tcp(settings.metrics_addr, "METRICS_ADDR"))
         store = await stack.enter_async_context(opened_store(settings, metrics))
-        funnel_socket = stack.enter_context(bind_unix(app_socket))
-        admin_path = admin_socket(settings.data_dir)
-        admin = stack.enter_context(bind_unix(admin_path))
+        sockets = _bound(stack, settings)
 
         pool = Pool(
             store.queue,
-            _handler(reconciler, metrics),
+            attempt_with(reconciler, metrics),
             metrics,
             size=settings.worker_count,
             grace_s=grace_s * _WORKER_SHARE,
         )
         await stack.enter_async_context(pool)
-        public = PublicPath(wanted=settings.tailscale_funnel)
-        sockets = (app_socket, admin_path)
-        health = Health(store.inbox, store.queue, pool, metrics, public, sockets)
         schedule = compose_schedule(settings, store, github, pool.wake)
         on_work = partial(_found_work, pool, schedule)
-        recovery = compose_recovery(
-            settings, store, github, metrics, on_work=on_work, on_gap=schedule.soon
-        )
-        retention = Retention(
-            store.engine,
-            metrics,
-            keep=settings.delivery_retention,
-            max_bytes=settings.store_max_bytes,
-        )
-        arrivals = Arrivals()
-        sources = compose_source_check(settings, github, metrics)
-        if sources is not None:
-            await stack.enter_async_context(beside(sources.keep_current(), "hook-ranges"))
+        public, arrivals = PublicPath(wanted=settings.tailscale_funnel), Arrivals()
+        health = Health(store.inbox, store.queue, pool, metrics, public, sockets.paths)
         endpoint = WebhookEndpoint(
             store.inbox,
             settings.webhook_secrets,
             metrics,
             on_work,
-            sources=sources,
+            sources=await _kept_source_check(stack, settings, github, metrics),
             arrivals=arrivals,
         )
         operator = compose_operator(store, github, pool.wake)
-        routes = (*_routes(settings, endpoint, health), admin_routes(operator))
-        bound = (operations, listen, funnel_socket, admin)
-        for site in _sites(bound, routes, metrics, grace_s):
+        for site in _sites(settings, sockets, endpoint, health, operator, metrics):
             await stack.enter_async_context(site)
         if settings.tailscale_funnel:
             share_s = grace_s * _FUNNEL_SHARE
             await stack.enter_async_context(
-                funnel(settings, app_socket, environ, public, metrics, grace_s=share_s)
+                funnel(settings, sockets.app_path, environ, public, metrics, grace_s=share_s)
             )
         if settings.webhook_autoconfig:
             hook = Autoconfig(github, public, arrivals, metrics)
             await stack.enter_async_context(beside(hook.keep(), "autoconfig"))
+        recovery = compose_recovery(settings, store, github, metrics, on_work, schedule.soon)
+        retention = compose_retention(settings, store, metrics)
         store.engine.on_announcement(pool.wake)
         for look in (pool.wake, schedule.look, recovery.soon):
             store.engine.on_return(look)
-        for name, work in (
-            ("schedule", schedule.keep()),
-            ("recovery", recovery.keep()),
-            ("retention", retention.keep()),
-        ):
-            await stack.enter_async_context(beside(work, name))
+        for keeper in (schedule, recovery, retention):
+            name = type(keeper).__name__.lower()
+            await stack.enter_async_context(beside(keeper.keep(), name))
         stack.callback(health.stop)
-        app = App(_address(listen), _address(operations), public)
+        app = App(_address(sockets.listen), _address(sockets.operations), public)
         log.info("app.started", listen=str(app.listen), metrics=str(app.metrics))
         yield app
+
+
+@dataclass(frozen=True, slots=True)
+class Sockets:
+    """What is listened on, bound before anything is served.
+
+    Attributes:
+        operations: METRICS_ADDR.
+        listen: LISTEN_ADDR.
+        app: for the helper, at `app_path`.
+        admin: for commands, at `admin_path`.
+    """
+
+    operations: socket.socket
+    listen: socket.socket
+    app: socket.socket
+    app_path: Path
+    admin: socket.socket
+    admin_path: Path
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The files of those that have one."""
+        return self.app_path, self.admin_path
+
+
+def _bound(stack: AsyncExitStack, settings: Settings) -> Sockets:
+    app_path = settings.data_dir.absolute() / "run" / "app.sock"
+    admin_path = admin_socket(settings.data_dir)
+    return Sockets(
+        operations=stack.enter_context(bind_tcp(settings.metrics_addr, "METRICS_ADDR")),
+        listen=stack.enter_context(bind_tcp(settings.listen_addr, "LISTEN_ADDR")),
+        app=stack.enter_context(bind_unix(app_path)),
+        app_path=app_path,
+        admin=stack.enter_context(bind_unix(admin_path)),
+        admin_path=admin_path,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +234,6 @@ def compose_recovery(
     store: Store,
     github: GitHub,
     metrics: Metrics,
-    *,
     on_work: Callable[[Delivery], None],
     on_gap: Callable[[str], None],
 ) -> Recovery:
@@ -234,6 +247,16 @@ def compose_recovery(
         on_gap=on_gap,
         interval=settings.recovery_interval,
         horizon=log_horizon(settings.github_api_url),
+    )
+
+
+def compose_retention(settings: Settings, store: Store, metrics: Metrics) -> Retention:
+    """Make what keeps the database within its bounds."""
+    return Retention(
+        store.engine,
+        metrics,
+        keep=settings.delivery_retention,
+        max_bytes=settings.store_max_bytes,
     )
 
 
@@ -302,75 +325,45 @@ def compose_reconciler(settings: Settings, github: GitHub) -> Reconciler:
     return Reconciler(github, policy, dry_run=settings.dry_run)
 
 
-def compose_source_check(
-    settings: Settings, github: GitHub, metrics: Metrics
+async def _kept_source_check(
+    stack: AsyncExitStack, settings: Settings, github: GitHub, metrics: Metrics
 ) -> SourceCheck | None:
-    """Make what holds callers of the Funnel against GitHub's addresses; None when that is off."""
+    """What holds callers of the Funnel against GitHub's addresses, kept current; None when that is off."""
     if not settings.tailscale_funnel or settings.hook_source_check == "off":
         return None
-    return SourceCheck(
+    sources = SourceCheck(
         lambda: read_hook_ranges(github),
         metrics,
         enforce=settings.hook_source_check == "enforce",
     )
+    await stack.enter_async_context(beside(sources.keep_current(), "hook-ranges"))
+    return sources
 
 
-def _routes(
-    settings: Settings, endpoint: WebhookEndpoint, health: Health
-) -> tuple[Routes, Routes, Routes]:
-    """What is on METRICS_ADDR, on LISTEN_ADDR, and on the socket of the helper."""
+def _sites(
+    settings: Settings,
+    sockets: Sockets,
+    endpoint: WebhookEndpoint,
+    health: Health,
+    operator: Operator,
+    metrics: Metrics,
+) -> Iterator[AbstractAsyncContextManager[None]]:
+    """A server for each socket; requests in flight get a share of the grace at its end."""
     webhook = web.post(settings.webhook_path, endpoint.handle)
     probes = [web.get("/healthz", health.live), web.get("/readyz", health.ready)]
     scrape = web.get("/metrics", health.show_metrics)
     status = [web.get(STATUS_PATH, StatusPage(health).show)] if settings.tailscale_tailnet else []
-    return [scrape, *probes], [webhook, *probes], [webhook, *status]
-
-
-def _sites(
-    sockets: Sequence[socket.socket], routes: Sequence[Routes], metrics: Metrics, grace_s: float
-) -> Iterator[AbstractAsyncContextManager[None]]:
-    """A server for each socket; requests in flight get a share of the grace at its end."""
-    share_s = grace_s * _LISTENER_SHARE
-    shares = (_OPERATIONS_GRACE_S, share_s, share_s, _OPERATIONS_GRACE_S)
-    for bound, shown, share_s in zip(sockets, routes, shares, strict=True):
-        app = web.Application(middlewares=[error_middleware(metrics)])
-        app.add_routes(shown)
-        yield serving(app, bound, grace_s=share_s)
-
-
-def _handler(reconciler: Reconciler, metrics: Metrics) -> Callable[[WorkItem], Awaitable[None]]:
-    async def work(item: WorkItem) -> None:
-        started = perf_counter()
-        ref = item.repository
-        outcome = await reconciler.reconcile(
-            Target(ref.installation_id, ref.repository_id, ref.node_id, ref.full_name)
-        )
-        took_s = perf_counter() - started
-        metrics.reconcile_seconds.observe(took_s)
-        _observe(outcome, metrics, took_s)
-
-    return work
-
-
-def _observe(outcome: Outcome, metrics: Metrics, took_s: float) -> None:
-    """One log line and the counters of an outcome."""
-    metrics.repositories_checked.labels(outcome.kind.value).inc()
-    if outcome.kind is OutcomeKind.PULL_OPENED:
-        metrics.pulls_created.inc()
-    elif outcome.kind is OutcomeKind.PULL_UPDATED:
-        metrics.pulls_updated.inc()
-    for finding in outcome.findings:
-        if finding.state is State.FAIL:
-            metrics.files_missing.labels(finding.rule).inc()
-    log.info(
-        "repository.reconciled",
-        outcome=outcome.kind.value,
-        reason=outcome.reason,
-        pull_number=outcome.pull_number,
-        pull_url=outcome.pull_url,
-        files=list(outcome.files),
-        took_ms=round(took_s * 1000, 1),
+    share_s = settings.shutdown_grace.total_seconds() * _LISTENER_SHARE
+    served: tuple[tuple[socket.socket, Routes, float], ...] = (
+        (sockets.operations, [scrape, *probes], _OPERATIONS_GRACE_S),
+        (sockets.listen, [webhook, *probes], share_s),
+        (sockets.app, [webhook, *status], share_s),
+        (sockets.admin, admin_routes(operator), _OPERATIONS_GRACE_S),
     )
+    for bound, routes, grace_s in served:
+        app = web.Application(middlewares=[error_middleware(metrics)])
+        app.add_routes(routes)
+        yield serving(app, bound, grace_s=grace_s)
 
 
 def _owner() -> str:

@@ -21,8 +21,15 @@ _DEBOUNCE_S: Final = 0.05
 _ASK_S: Final = 30.0
 _AGAIN_S: Final = 2.0
 _CLOSE_S: Final = 2.0
-#: What a connection that breaks, or cannot be made, may raise.
-BROKEN: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+#: What a connection that breaks, or cannot be made, may raise. The last comes from one that the server
+#: has said goodbye to and not closed yet.
+BROKEN: Final = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+)
 
 
 class News:

@@ -55,7 +55,7 @@ def crashing(folder: Path) -> Settings:
 
 def too_deep(folder: Path) -> Settings:
     """So long that only the helper's socket, which has the longer name, is too long."""
-    return {"DATA_DIR": (f"{folder}/" + "x" * 100)[: 107 - len("/run/app.sock")]}
+    return {"DATA_DIR": (f"{folder}/" + "x" * 100)[: 107 - len("/run/admin.sock")]}
 
 
 def unwritable_state(folder: Path) -> Settings:
