@@ -23,6 +23,7 @@ HELPER  := repo_guardian/_bin/tsnet_bridge
 TAILNET := build/tailnet
 LOAD    := build/load
 SIDECAR := build/peers/containerboot
+NODE_PEER := build/peers/node/installed
 TAILSCALE_VERSION := $(shell awk '$$1 == "tailscale.com" {print $$2}' tests/tailnet/go.mod)
 STATICCHECK := build/staticcheck
 VERSION := repo_guardian/version.py
@@ -62,6 +63,13 @@ $(SIDECAR): tests/tailnet/go.mod | $(VENV)/go
 	@echo "building the sidecar $(TAILSCALE_VERSION) (five minutes)"
 	@$(GO_ENV) GOBIN=$(CURDIR)/$(@D) $(GO) install -trimpath -ldflags '-s -w' \
 	  $(foreach name,tailscale tailscaled containerboot,tailscale.com/cmd/$(name)@$(TAILSCALE_VERSION))
+	@touch $@
+
+# What Probot receives with, for comparison.
+$(NODE_PEER): tests/bench/peer_node/package.json tests/bench/peer_node/server.mjs
+	@mkdir -p $(@D) && cp $^ $(@D)
+	@echo "installing Node's middleware (a minute and a half)"
+	@cd $(@D) && npm install --silent --no-audit --no-fund --no-package-lock
 	@touch $@
 
 $(STATICCHECK): tests/tailnet/go.mod | $(VENV)/go
@@ -123,7 +131,7 @@ format: $(VENV)/go  ## Put Python and Go into form
 check: lint test  ## Everything that CI runs
 
 .PHONY: bench
-bench: $(HELPER) $(TAILNET) $(LOAD) $(if $(PEERS),$(SIDECAR))  ## Measure: start, restarts, speed, memory; with PEERS=1 against the sidecar
+bench: $(HELPER) $(TAILNET) $(LOAD) $(if $(PEERS),$(SIDECAR) $(NODE_PEER))  ## Measure: start, speed, memory, growth; with PEERS=1 against the sidecar and Node
 	@$(PY) -m tests.bench $(if $(PEERS),--peers)
 
 .PHONY: sizes

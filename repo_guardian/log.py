@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import logging
 import sys
 from typing import Literal, TextIO
@@ -37,7 +38,11 @@ def _is_secret(name: str) -> bool:
 
 
 def configure_logging(
-    level: str, log_format: Literal["auto", "json", "console"], stream: TextIO | None = None
+    level: str,
+    log_format: Literal["auto", "json", "console"],
+    stream: TextIO | None = None,
+    *,
+    for_good: bool = False,
 ) -> None:
     """Send structlog's lines, and those of the standard library's loggers, to one stream in one form.
 
@@ -45,6 +50,7 @@ def configure_logging(
         level: `debug`, `info`, `warning` or `error`.
         log_format: `auto` chooses the console on a terminal and JSON elsewhere.
         stream: where to write; standard error when None, standard output stays free for results.
+        for_good: nothing is configured again in this process, so that loggers need not look each time.
     """
     target = stream or sys.stderr
     as_console = log_format == "console" or (log_format == "auto" and target.isatty())
@@ -59,7 +65,7 @@ def configure_logging(
         processors=[*shared, *_renderers(as_console=as_console, colors=target.isatty())],
         logger_factory=structlog.WriteLoggerFactory(target),
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        cache_logger_on_first_use=False,
+        cache_logger_on_first_use=for_good,
     )
     handler = logging.StreamHandler(target)
     handler.setFormatter(
@@ -91,4 +97,12 @@ def calm_malformed_requests(record: logging.LogRecord) -> bool:
 def _renderers(*, as_console: bool, colors: bool) -> list[Processor]:
     if as_console:
         return [structlog.dev.ConsoleRenderer(colors=colors)]
-    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(_as_json)]
+
+
+#: Made once: json.dumps makes one for every line.
+_ENCODER = json.JSONEncoder(default=repr)
+
+
+def _as_json(event: EventDict, **_: object) -> str:
+    return _ENCODER.encode(event)

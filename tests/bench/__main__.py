@@ -1,8 +1,8 @@
 """`make bench`: what a user waits for and pays for, measured on this machine in one run.
 
 Times on a shared machine say little alone, so each is shown with its ratio to something that was
-measured in the same rounds: the sidecar (`make bench PEERS=1`), and a node that answers itself, which
-is the limit for any program on tsnet. Goals stand beside the ratios; nothing here is asserted.
+measured in the same rounds: the sidecar and Node's middleware (`make bench PEERS=1`), a node that answers
+itself, which is the limit for any program on tsnet, and our handler without the store. Goals stand beside the ratios; nothing here is asserted.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Final, NamedTuple
 
 from repo_guardian.bridge.binary import find_binary
 from repo_guardian.errors import GuardianError
+from tests.bench.accept import measure_receiving
 from tests.bench.app import App, measure_app
 from tests.bench.footprint import measure_idle, measure_memory
 from tests.bench.programs import LOAD, backend, built
@@ -71,6 +72,7 @@ async def bench(report: Report, *, peers: bool) -> None:
     """Measure everything, one after the other."""
     report.section("size")
     measure_sizes(find_binary(), report)
+    await measure_receiving(report, peers=peers)
     report.section("the whole app")
     async with new_world(peers=False) as world, SimulatedGitHub.start() as github:
         with tempfile.TemporaryDirectory(prefix="rg-bench-") as folder:
@@ -95,7 +97,9 @@ async def bench(report: Report, *, peers: bool) -> None:
 def main() -> int:
     """Run the command; 0, or 1 with what is wrong on stderr."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("--peers", action="store_true", help="compare with the sidecar too")
+    parser.add_argument(
+        "--peers", action="store_true", help="compare with the sidecar and Node too"
+    )
     wanted = parser.parse_args()
     # As Ctrl-C: nothing that was started outlives the benchmark.
     signal.signal(signal.SIGTERM, signal.default_int_handler)

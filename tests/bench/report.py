@@ -83,29 +83,36 @@ class Report:
         self.rows.append(Row(f"  {name}", shape.write(value), "", str(goal), goal.verdict(value)))
 
     def series(
-        self, name: str, series: Series, shape: Shape, goals: Mapping[str, Goal] | None = None
+        self,
+        name: str,
+        series: Series,
+        shape: Shape,
+        goals: Mapping[str, Goal] | None = None,
+        *,
+        ours: str = OURS,
     ) -> None:
         """The median of ours, and for each other one the median of the ratios within a round.
 
         Args:
             name: what was measured.
-            series: the helper's values and those of the others, from the same rounds.
+            series: our values and those of the others, from the same rounds.
             shape: how the values are written.
-            goals: of the ratio to each other one; `helper`: of the figure itself.
+            goals: of the ratio to each other one; under our own name: of the figure itself.
+            ours: our own name.
         """
         goals = goals or {}
-        ours = statistics.median(series[OURS])
-        figure = shape.write(ours)
+        value = statistics.median(series[ours])
+        figure = shape.write(value)
         compared = {
-            other: f"{ratio_of(series, other):.2f} x {other} ({shape.write(statistics.median(values))})"
+            other: f"{ratio_of(series, other, ours):.2f} x {other} ({shape.write(statistics.median(values))})"
             for other, values in series.items()
-            if other != OURS
+            if other != ours
         }
-        if own := goals.get(OURS):
-            self.figure(name, ours, shape, own)
+        if own := goals.get(ours):
+            self.figure(name, value, shape, own)
         judged = [other for other in goals if other in compared]
         for other in judged:
-            verdict = goals[other].verdict(ratio_of(series, other))
+            verdict = goals[other].verdict(ratio_of(series, other, ours))
             row = Row(f"  {name}", figure, compared.pop(other), str(goals[other]), verdict)
             self.rows.append(row)
         if compared or not (own or judged):
@@ -121,10 +128,10 @@ class Report:
         return "\n".join(lines)
 
 
-def ratio_of(series: Series, other: str) -> float:
+def ratio_of(series: Series, other: str, ours: str = OURS) -> float:
     """Median of ours against another one's, round by round: what disturbs a round disturbs both."""
     return statistics.median(
-        ours / theirs for ours, theirs in zip(series[OURS], series[other], strict=True)
+        one / another for one, another in zip(series[ours], series[other], strict=True)
     )
 
 
