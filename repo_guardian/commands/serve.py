@@ -66,7 +66,7 @@ def _raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
-def _calm_collector() -> None:
+def calm_collector() -> None:
     """What was imported and composed lives as long as we: no need to look for garbage in it again and again."""
     gc.collect()
     gc.freeze()
@@ -79,7 +79,7 @@ async def _serve(settings: Settings, environ: Mapping[str, str]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with running(settings, environ):
-        _calm_collector()
+        calm_collector()
         await stop.wait()
         log.info("app.stopping", grace_s=settings.shutdown_grace.total_seconds())
     log.info("app.stopped")

@@ -19,6 +19,7 @@ from typing import Final
 
 from aiohttp import web
 
+from repo_guardian.commands.serve import calm_collector
 from repo_guardian.listeners import bind_tcp, bind_unix, error_middleware, serving
 from repo_guardian.log import configure_logging
 from repo_guardian.metrics import Metrics
@@ -75,6 +76,7 @@ def count(metrics: Metrics) -> Callable[[Commit], None]:
 async def serve(folder: Path, *, durable: bool) -> None:
     """Say where it listens, and go on until stdin ends, or SIGTERM."""
     async with receiving(folder, durable=durable) as address:
+        calm_collector()
         print(json.dumps({"tcp": address}), flush=True)
         ended = asyncio.Event()
         loop = asyncio.get_running_loop()
@@ -94,7 +96,7 @@ def main() -> None:
     samples = Samples(LOOP_RULES)
     with ExitStack() as stack:
         stream = stack.enter_context((asked.folder / "log").open("w"))
-        configure_logging("info", "json", stream)
+        configure_logging("info", "json", stream, for_good=True)
         if asked.sample:
             stack.enter_context(samples.sampling())
         asyncio.run(serve(asked.folder, durable=not asked.forget))
