@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import Final
 
 import structlog
 
@@ -31,6 +32,8 @@ from repo_guardian.rules.evaluate import evaluate, lacks_files
 from repo_guardian.rules.model import Finding
 
 log = structlog.get_logger()
+
+_GONE: Final = frozenset({errors.NOT_FOUND, errors.SUSPENDED})
 
 
 class OutcomeKind(enum.Enum):
@@ -90,9 +93,12 @@ class Reconciler:
         try:
             report = await self.examine(target)
         except GitHubError as error:
-            if error.code in (errors.NOT_FOUND, errors.SUSPENDED):
+            if error.code not in _GONE:
+                raise
+            elsewhere = await self._examine_elsewhere(target)
+            if elsewhere is None:
                 return Outcome(OutcomeKind.GONE, error.message)
-            raise
+            report = elsewhere
         plan = report.plan
         if self._dry_run and isinstance(plan, OpenPull | UpdatePull | ClosePull):
             _log_plan(report)
@@ -117,6 +123,24 @@ class Reconciler:
         findings = evaluate(self._policy, snapshot, asked_by_us(snapshot))
         plan = make_plan(self._policy, snapshot, findings)
         return Report(snapshot, tuple(findings), plan)
+
+    async def _examine_elsewhere(self, target: Target) -> Report | None:
+        """Look where GitHub says that the repository is now; None when it is nowhere.
+
+        Deliveries come late and out of order: one from before a transfer, or from before the App was
+        installed anew, names an installation that does not reach the repository any more.
+        """
+        try:
+            found = await self._find(target.full_name)
+            if found.repository_id != target.repository_id:
+                return None  # another one has the name now
+            if found.installation_id == target.installation_id:
+                return None
+            return await self.examine(found)
+        except GitHubError as error:
+            if error.code in _GONE:
+                return None
+            raise
 
     async def _find(self, full_name: str) -> Target:
         owner, _, repository = full_name.partition("/")

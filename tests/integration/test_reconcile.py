@@ -458,6 +458,38 @@ async def test_a_repository_that_is_gone_needs_no_retry(widgets: Stage, what: st
     assert outcome.kind is OutcomeKind.GONE
 
 
+async def test_a_delivery_from_before_a_transfer_still_leads_to_the_repository(
+    widgets: Stage,
+) -> None:
+    """Deliveries come late and out of order: recovery reads GitHub's log from its newest entry."""
+    target = widgets.target()
+    widgets.github.add_organization("globex")
+    await widgets.github.transfer(NAME, "globex", deliver=False)
+    outcome = await widgets.guardian().reconcile(target)
+    (pull,) = widgets.github.repository("globex/widgets").pulls
+    assert outcome.kind is OutcomeKind.PULL_OPENED
+    assert "# Code owners of globex/widgets:" in pull.files[CODEOWNERS]
+
+
+async def test_a_delivery_from_before_the_app_was_installed_anew_does_too(widgets: Stage) -> None:
+    """The installation has another id then."""
+    target = widgets.target()
+    await widgets.github.uninstall("acme", deliver=False)
+    widgets.github.install("acme")
+    outcome = await widgets.guardian().reconcile(target)
+    assert outcome.kind is OutcomeKind.PULL_OPENED
+
+
+async def test_another_repository_with_the_old_name_is_not_taken_for_it(widgets: Stage) -> None:
+    """It went away, and somebody took its name."""
+    target = widgets.target()
+    widgets.github.add_organization("globex", installed=False)
+    await widgets.github.transfer(NAME, "globex", deliver=False)
+    await widgets.github.create_repository(NAME, deliver=False)
+    assert (await widgets.guardian().reconcile(target)).kind is OutcomeKind.GONE
+    assert [] == widgets.pulls
+
+
 # -- limits and refusals ------------------------------------------------------------------------------
 
 
