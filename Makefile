@@ -16,6 +16,10 @@ WORKERS ?= 4
 KEEP   ?=
 # PEERS=1 compares with the Tailscale sidecar too: make bench PEERS=1
 PEERS  ?=
+# How long harm is done: make chaos SECONDS=1200 SEED=7 POSTGRES=1
+SECONDS ?= 600
+SEED     ?=
+POSTGRES ?=
 # Another base for the image, see README: make image PYTHON_IMAGE=...
 PYTHON_IMAGE ?= docker.io/library/python:3.13-slim
 
@@ -101,6 +105,10 @@ test: $(HELPER) $(TAILNET) $(SAMPLES)/package.json  ## Run every test: unit, int
 
 .PHONY: samples
 samples: $(SAMPLES)/package.json  ## Fetch the sample payloads of GitHub's webhooks, for the tests
+
+.PHONY: chaos
+chaos: $(HELPER) $(TAILNET)  ## Kill everything, send up to 100,000 deliveries, prove that nothing is lost
+	@$(PY) -m tests.chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(if $(POSTGRES),--postgres)
 
 .PHONY: fuzz
 fuzz: $(VENV)/go  ## Throw a million mutated requests at the edge (some minutes)

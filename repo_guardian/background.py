@@ -20,6 +20,7 @@ async def beside(work: Coroutine[None, None, None], name: str) -> AsyncIterator[
     finally:
         task.cancel()
         await asyncio.wait([task])
+        work.close()  # it may never have begun, of which Python warns
 
 
 async def _guarded(work: Coroutine[None, None, None], name: str) -> None:

@@ -15,7 +15,9 @@ from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
 #: GitHub logs an attempt when it has ended, so entries come late and out of order.
-OVERLAP: Final = timedelta(minutes=15)
+OVERLAP: Final = timedelta(minutes=5)
+#: So often all of the log is looked at, for what came into it later than that.
+WHOLE_EVERY: Final = timedelta(hours=24)
 #: More deliveries than this that cannot be fetched are an outage, not accidents.
 MOST_LEFT: Final = 50
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 5.0, 300.0
@@ -147,17 +149,28 @@ class Progress:
         left: what could not be fetched.
         top: the newest entry of the look that is under way; None when none is.
         next_cursor: the page that it goes on with.
+        is_whole: whether this look goes down to the end of the log, whatever is accounted for.
+        whole_at: when the last such look began, by our clock.
     """
 
     accounted_until: datetime | None = None
     left: tuple[Left, ...] = ()
     top: datetime | None = None
     next_cursor: str | None = None
+    is_whole: bool = False
+    whole_at: datetime | None = None
 
     @property
     def stop_before(self) -> datetime | None:
         """Entries older than this need no look."""
-        return self.accounted_until - OVERLAP if self.accounted_until is not None else None
+        if self.is_whole or self.accounted_until is None:
+            return None
+        return self.accounted_until - OVERLAP
+
+    def begun(self, now: datetime) -> Progress:
+        """Where we are when a look begins at the top, now and then one at the whole log."""
+        is_due = self.whole_at is None or abs(now - self.whole_at) >= WHOLE_EVERY
+        return replace(self, is_whole=is_due, whole_at=now if is_due else self.whole_at)
 
     def after(self, page: Page, left: Iterable[Entry]) -> Progress:
         """Where we are when all of a page is recorded but `left`."""
@@ -181,7 +194,7 @@ class Progress:
         """Where we are at the end of a look."""
         known = [at for at in (self.accounted_until, self.top) if at is not None]
         until = max(known, default=None)
-        return replace(self, accounted_until=until, top=None, next_cursor=None)
+        return replace(self, accounted_until=until, top=None, next_cursor=None, is_whole=False)
 
 
 def is_last(page: Page, stop_before: datetime | None) -> bool:
@@ -213,6 +226,8 @@ def parse_progress(cursor: str) -> Progress:
             left=tuple(_parse_left(each) for each in told["left"]),
             top=_time(told["top"]),
             next_cursor=told["next_cursor"],
+            is_whole=told["is_whole"],
+            whole_at=_time(told["whole_at"]),
         )
     except (ValueError, KeyError, TypeError):
         return Progress()

@@ -134,6 +134,7 @@ class Scan:
         await self._retry_left()
         if self.progress.next_cursor is not None:
             await self._descend()
+        self.progress = self.progress.begun(datetime.now(UTC))
         await self._descend()
         return self._scanned()
 

@@ -344,7 +344,21 @@ async def test_an_entry_that_appears_late_is_found(stage: Stage) -> None:
     """GitHub logs an attempt when it has ended: below what is accounted for."""
     fill(stage, 30)
     await stage.scanned()
-    late = stage.missed(99, ago=timedelta(minutes=10))
+    late = stage.missed(99, ago=timedelta(minutes=4))
+    assert 1 == (await stage.scanned()).recovered
+    assert late.guid in await stage.guids()
+
+
+async def test_an_entry_that_appears_very_late_is_found_by_the_look_of_the_next_day(
+    stage: Stage,
+) -> None:
+    """Which reads all of the log again."""
+    fill(stage, 250)
+    await stage.scanned()
+    late = stage.missed(999, ago=timedelta(hours=20))
+    assert 0 == (await stage.scanned()).recovered
+    yesterday = replace(await stage.progress(), whole_at=datetime.now(UTC) - timedelta(hours=25))
+    await stage.change_duty(cursor=format_progress(yesterday))
     assert 1 == (await stage.scanned()).recovered
     assert late.guid in await stage.guids()
 

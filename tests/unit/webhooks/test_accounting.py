@@ -59,10 +59,22 @@ def test_the_first_look_of_all_goes_to_the_end_of_the_log() -> None:
 
 def test_a_look_stops_below_the_overlap() -> None:
     """What comes late into the log comes within minutes."""
-    assert minutes(-15) == Progress(minutes(0)).stop_before
+    assert minutes(-5) == Progress(minutes(0)).stop_before
     stop = minutes(0) - OVERLAP
-    assert is_last(Page([entry(-15.1), entry(-20)]), stop)
-    assert not is_last(Page([entry(-15)]), stop)
+    assert is_last(Page([entry(-5.1), entry(-20)]), stop)
+    assert not is_last(Page([entry(-5)]), stop)
+
+
+def test_once_a_day_a_look_goes_down_to_the_end_of_the_log() -> None:
+    """For what came into it later than the overlap; whenever our clock is set, too."""
+    first = Progress(NOON).begun(NOON)
+    assert (True, None) == (first.is_whole, first.stop_before)
+    done = first.after(Page([entry(-9)], None), [])
+    assert (False, NOON) == (done.is_whole, done.whole_at)
+    assert not done.begun(NOON + timedelta(hours=23)).is_whole
+    assert done.begun(NOON + timedelta(hours=24)).is_whole
+    assert done.begun(NOON - timedelta(hours=24)).is_whole
+    assert parse_progress(format_progress(first)) == first
 
 
 def test_one_old_entry_among_younger_ones_stops_nothing() -> None:
