@@ -85,7 +85,8 @@ class History:
             else sa.func.lower(_W.full_name) == name.lower()
         )
         # Of two that had the same name one after the other the one that was heard of last is meant.
-        newest = statement.order_by(_W.generation.desc()).limit(1)
+        heard_at = sa.func.coalesce(_W.due_at, _W.done_at, 0.0)
+        newest = statement.order_by(heard_at.desc(), _W.repository_id.desc()).limit(1)
         return next(iter(await self._read(newest)), None)
 
     def _rows(self) -> sa.Select[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import ssl
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
@@ -211,7 +212,9 @@ class PostgresEngine:
     async def _connect(self) -> asyncpg.Connection:
         try:
             return await asyncpg.connect(self._url, timeout=_CONNECT_S, command_timeout=_PATIENCE_S)
-        except (ValueError, asyncpg.ClientConfigurationError):
+        except ssl.SSLError:
+            raise  # a certificate that is not trusted is a ValueError too
+        except (ValueError, OverflowError, asyncpg.ClientConfigurationError):
             # The driver's words may hold parts of the password.
             raise GuardianError(
                 "SETTINGS_INVALID",

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 import sqlalchemy as sa
@@ -25,6 +26,8 @@ log = structlog.get_logger()
 _D, _W = deliveries.c, work.c
 #: Rows in one transaction: a moment's work, so that no delivery waits long for its commit.
 _STEP: Final = 200
+#: Of payloads in one transaction, which are large now and then: likewise.
+_STEP_BYTES: Final = 4 * 1024 * 1024
 _EVERY_S: Final = 600.0
 
 
@@ -103,16 +106,27 @@ class Retention:
 
     async def _shrink(self) -> tuple[int, int]:
         """Drop payloads, the oldest first, until the database is within its bound."""
-        size = await self._engine.transact(self._engine.size_bytes)
         dropped = 0
-        while size > self._max_bytes:
-            count, freed = await self._engine.transact(self._drop_payloads)
+        while (size := await self._engine.transact(self._engine.size_bytes)) > self._max_bytes:
+            # Less may come free than the payloads took: pages that are shared stay.
+            count = await self._drop(size - self._max_bytes)
             if not count:
                 break
             dropped += count
-            size -= freed
-            await self._engine.transact(self._engine.give_back)
         return dropped, size
+
+    async def _drop(self, excess: int) -> int:
+        """Drop payloads that take so many bytes; return how many."""
+        dropped = 0
+        while excess > 0:
+            most = min(excess, _STEP_BYTES)
+            count, freed = await self._engine.transact(partial(self._drop_payloads, most))
+            if not count:
+                break
+            dropped += count
+            excess -= freed
+            await self._engine.transact(self._engine.give_back)
+        return dropped
 
     def _remove_old(self, connection: sa.Connection) -> int:
         """The oldest rows, as far as they are too old: `seq` follows time."""
@@ -134,8 +148,8 @@ class Retention:
         statement = sa.delete(work).where(idle, _W.done_at < long_ago)
         return connection.execute(statement, self._clock.values()).rowcount
 
-    def _drop_payloads(self, connection: sa.Connection) -> tuple[int, int]:
-        """Of the next rows; return how many, and what they took."""
+    def _drop_payloads(self, most: int, connection: sa.Connection) -> tuple[int, int]:
+        """Of the next rows, as many as take so much; return how many, and what they took."""
         size = sa.func.length(_D.payload)
         statement = (
             sa.select(_D.seq, size)
@@ -143,13 +157,17 @@ class Retention:
             .order_by(_D.seq)
             .limit(_STEP)
         )
-        rows = connection.execute(statement).all()
-        if not rows:
+        seqs, freed = list[int](), 0
+        for seq, taken in connection.execute(statement):
+            if freed >= most:
+                break
+            seqs.append(seq)
+            freed += int(taken)
+        if not seqs:
             self._dropped_until = 0
             return 0, 0
-        seqs = [row.seq for row in rows]
         connection.execute(
             sa.update(deliveries).where(_D.seq.in_(seqs)).values(payload=b"", encoding=GONE)
         )
         self._dropped_until = seqs[-1]
-        return len(rows), sum(int(row[1]) for row in rows)
+        return len(seqs), freed

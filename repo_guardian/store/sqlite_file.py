@@ -42,7 +42,6 @@ class SqliteFile:
     """
 
     def __init__(self, path: Path, clock: Clock) -> None:
-        self._path = path
         self._engine = sa.create_engine(
             f"sqlite:///{path}",
             poolclass=sa.StaticPool,
@@ -55,7 +54,7 @@ class SqliteFile:
             with self.connection.begin():
                 migrate(self.connection)
                 _start_afresh(self.connection, clock)
-            found = path.stat()
+            self._files = {each: _identity_of(each) for each in (path, _log_of(path))}
         except (SQLAlchemyError, sqlite3.Error, OSError) as broken:
             self._engine.dispose()
             raise GuardianError(
@@ -66,20 +65,28 @@ class SqliteFile:
         except GuardianError:
             self._engine.dispose()
             raise
-        self._identity = (found.st_dev, found.st_ino)
 
     def is_there(self) -> bool:
-        """Whether the path still names this file: SQLite goes on writing to one that was removed."""
+        """Whether the paths still name these files: SQLite goes on writing to one that was removed."""
         try:
-            found = self._path.stat()
+            return all(_identity_of(path) == known for path, known in self._files.items())
         except OSError:
             return False
-        return (found.st_dev, found.st_ino) == self._identity
 
     def close(self) -> None:
         """Close it; what is committed is in the file."""
         self.connection.close()
         self._engine.dispose()
+
+
+def _log_of(path: Path) -> Path:
+    """Where commits are until a checkpoint; one file for as long as the database is open."""
+    return path.with_name(f"{path.name}-wal")
+
+
+def _identity_of(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_dev, found.st_ino
 
 
 def reason_of(broken: Exception) -> str:
@@ -88,13 +95,21 @@ def reason_of(broken: Exception) -> str:
 
 
 def _start_afresh(connection: sa.Connection, clock: Clock) -> None:
-    """Let go of what dead processes held: the lock on the folder says that nobody else is alive."""
-    held = sa.update(work).where(work.c.lease_owner.is_not(None)).values(leased_until=0.0)
-    connection.execute(held)
+    """Let go of what dead processes held: the lock on the folder says that nobody else is alive.
+
+    And of moments that a wrong clock has put into the future: nothing waits until it gets there.
+    """
+    now, values = clock.now, clock.values()
+    held = sa.update(work).where(work.c.lease_owner.is_not(None))
+    connection.execute(
+        held.values(leased_until=0.0, due_at=sa.func.min(work.c.due_at, now)), values
+    )
     connection.execute(sa.update(duties).values(holder=None, held_until=None))
-    latest = clock.now + _LONGEST_WAIT_S
-    too_late = sa.update(work).where(work.c.due_at > latest, work.c.priority != Priority.SCHEDULE)
-    connection.execute(too_late.values(due_at=latest), clock.values())
+    too_late = work.c.due_at > now + _LONGEST_WAIT_S, work.c.priority != Priority.SCHEDULE
+    connection.execute(sa.update(work).where(*too_late).values(due_at=now), values)
+    for table in (work, duties):
+        done_later = sa.update(table).where(table.c.done_at > now).values(done_at=now)
+        connection.execute(done_later, values)
 
 
 def _set_up(raw: sqlite3.Connection, _record: object) -> None:

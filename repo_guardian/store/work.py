@@ -160,11 +160,7 @@ class WorkQueue:
 
         None when all are idle, or held by this owner.
         """
-        waits = await self._engine.transact(
-            lambda c: [self._wait_of(c, priority) for priority in Priority.ALL]
-        )
-        known = [each for each in waits if each is not None]
-        wait_s = min(known, default=None)
+        wait_s = await self._engine.transact(self._wait)
         poll_s = self._engine.poll_s
         return wait_s if poll_s is None else min(wait_s if wait_s is not None else poll_s, poll_s)
 
@@ -235,19 +231,36 @@ class WorkQueue:
         )
         connection.execute(statement, self._clock.values())
 
-    def _wait_of(self, connection: sa.Connection, priority: int) -> float | None:
-        """Of the first item of this priority that is not ours."""
-        now = self._clock.now
-        moment = sa.case((_C.lease_owner.is_(None), _C.due_at), else_=_C.leased_until)
-        statement = (
-            sa.select(moment - now)
-            .where(
-                _C.priority == priority,
-                _C.due_at.is_not(None),
-                _C.lease_owner.is_(None) | ~self._mine,
-            )
+    def _wait(self, connection: sa.Connection) -> float | None:
+        """Until the first free item is due; when none is, perhaps a lease of another ends earlier."""
+        wait_s = self._wait_for_free(connection)
+        if wait_s is not None and wait_s <= 0:
+            return wait_s
+        waits = wait_s, self._wait_for_leased(connection)
+        return min((each for each in waits if each is not None), default=None)
+
+    def _wait_for_free(self, connection: sa.Connection) -> float | None:
+        """The index has the first of each priority, behind the few that are leased."""
+        firsts = [
+            sa.select(_C.due_at)
+            .where(_C.priority == priority, _C.due_at.is_not(None), _C.lease_owner.is_(None))
             .order_by(_C.due_at)
             .limit(1)
+            .scalar_subquery()
+            for priority in Priority.ALL
+        ]
+        values = self._clock.values()
+        row = connection.execute(sa.select(self._clock.now, *firsts), values).one()
+        return min((float(each) - row[0] for each in row[1:] if each is not None), default=None)
+
+    def _wait_for_leased(self, connection: sa.Connection) -> float | None:
+        """Whatever is due is leased here, so there are few."""
+        now = self._clock.now
+        statement = sa.select(sa.func.min(_C.leased_until) - now).where(
+            _C.priority.in_(Priority.ALL),
+            _C.due_at <= now,
+            _C.lease_owner.is_not(None),
+            ~self._mine,
         )
         wait_s = connection.execute(statement, self._clock.values()).scalar()
         return None if wait_s is None else float(wait_s)

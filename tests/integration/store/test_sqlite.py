@@ -14,9 +14,9 @@ import pytest
 import sqlalchemy as sa
 
 from repo_guardian.errors import GuardianError
-from repo_guardian.store.sqlite import SqliteEngine
 from repo_guardian.store.inbox import Inbox
 from repo_guardian.store.schema import Recorded
+from repo_guardian.store.sqlite import SqliteEngine
 from repo_guardian.store.tables import deliveries
 from tests.support.deliveries import delivery
 
