@@ -19,16 +19,19 @@ class DataDirLock:
         self._path = data_dir / "guardian.lock"
         self._descriptor: int | None = None
 
+    def is_held(self) -> bool:
+        """Whether we have it, and its file is still there for others to see that we do."""
+        return self._descriptor is not None and is_same_file(self._path, self._descriptor)
+
     def take(self) -> None:
         """Make the folder and lock it; again after it was removed under us.
 
         Raises:
             GuardianError: DATA_DIR_UNWRITABLE, or STORE_LOCKED when another process has it.
         """
-        if self._descriptor is not None:
-            if is_same_file(self._path, self._descriptor):
-                return
-            self.release()
+        if self.is_held():
+            return
+        self.release()
         try:
             self._data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -145,7 +145,7 @@ class Retention:
         """Idle items: the schedule names every repository that we still reach again and again."""
         long_ago = self._clock.now - self._keep_s
         idle = _W.due_at.is_(None) & _W.lease_owner.is_(None) & ~_W.dead
-        statement = sa.delete(work).where(idle, _W.done_at < long_ago)
+        statement = sa.delete(work).where(idle, sa.func.coalesce(_W.done_at, 0.0) < long_ago)
         return connection.execute(statement, self._clock.values()).rowcount
 
     def _drop_payloads(self, most: int, connection: sa.Connection) -> tuple[int, int]:

@@ -126,8 +126,8 @@ class SqliteEngine:
         self._thread.start()
         try:
             await self.transact(lambda _: None)
-        except GuardianError as obstacle:
-            if obstacle.code != "STORE_UNAVAILABLE":
+        except BaseException as obstacle:
+            if not (isinstance(obstacle, GuardianError) and obstacle.code == "STORE_UNAVAILABLE"):
                 await self.close()
                 raise
 
@@ -225,7 +225,7 @@ class SqliteEngine:
         file = self._usable_file()
         if file is not None:
             committed = commit(file.connection, batch)
-            if file.is_there():
+            if file.is_there() and self._lock.is_held():
                 if not committed:
                     log.error("store.commit_failed", reason=_first_error(batch))
                 return committed

@@ -121,7 +121,8 @@ class WorkQueue:
 
     async def hand_back(self) -> int:
         """Give this owner's leases back at a stop: due at once, the attempt is not counted."""
-        free = {"lease_owner": None, "leased_until": None, "attempts": _C.attempts - 1}
+        uncounted = sa.case((_C.attempts > 0, _C.attempts - 1), else_=0)
+        free = {"lease_owner": None, "leased_until": None, "attempts": uncounted}
         freed = await self._update(sa.update(work).where(self._mine).values(free))
         if freed:
             self._engine.announce()
@@ -344,8 +345,8 @@ def _upsert(dialect: sa.Dialect) -> sa.Executable:
             "priority": sa.case(
                 (idle | (new.priority < _C.priority), new.priority), else_=_C.priority
             ),
-            # A new event is a new reason to try; what runs now keeps its count.
-            "attempts": sa.case((_C.lease_owner.is_(None), 0), else_=_C.attempts),
+            # A new event is a new reason to try.
+            "attempts": 0,
             "dead": sa.false(),
         },
     )

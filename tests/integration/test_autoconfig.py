@@ -68,7 +68,9 @@ async def stage(engine: SqliteEngine, tmp_path: Path) -> AsyncIterator[Stage]:
         aiohttp.ClientSession(connector=connector) as through_funnel,
     ):
         secrets = [github.webhook_secret.encode()]
-        endpoint = WebhookEndpoint(Inbox(engine), secrets, metrics, lambda _: None, arrivals=arrivals)
+        endpoint = WebhookEndpoint(
+            Inbox(engine), secrets, metrics, lambda _: None, arrivals=arrivals
+        )
         app = web.Application()
         app.add_routes([web.post("/webhooks/github", endpoint.handle)])
         github.deliver_to("http://elsewhere/hook", session=through_funnel)

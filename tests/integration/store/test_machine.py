@@ -166,8 +166,7 @@ class Known:
         """A new reason to look at it, and to try again."""
         self.marks += 1
         self.dead = False
-        if self.holder is None:
-            self.attempts = 0
+        self.attempts = 0
 
 
 @dataclass
@@ -317,7 +316,7 @@ class Machine(RuleBasedStateMachine):
         assert len(theirs) == self._run(owner.queue.hand_back())
         for known in theirs:
             known.holder = None
-            known.attempts -= 1
+            known.attempts = max(known.attempts - 1, 0)
         owner.held.clear()
 
     @rule(ids=st.none() | st.lists(st.integers(1, 2), unique=True))

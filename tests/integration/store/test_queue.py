@@ -284,6 +284,19 @@ async def test_an_item_that_kills_the_process_every_time_ends_as_dead(engine: An
     assert 1 == (await claim_one(queue)).attempt
 
 
+async def test_an_event_after_the_last_attempt_that_killed_the_process_is_tried(
+    engine: AnyEngine,
+) -> None:
+    """It may be the very change that mends it."""
+    await Inbox(engine).record(delivery("guid-0001", repository()))
+    queue = queue_of(engine)
+    for _ in range(MAX_ATTEMPTS):
+        await claim_one(queue)
+        engine.clock.go_ahead(LEASE_S + 1)
+    await Inbox(engine).record(delivery("guid-0002", repository()))
+    assert 1 == (await claim_one(queue)).attempt
+
+
 async def test_a_new_event_gives_all_attempts_back(engine: AnyEngine) -> None:
     """Seven failures of last week are no reason to give up on today's event."""
     inbox, queue = Inbox(engine), queue_of(engine)

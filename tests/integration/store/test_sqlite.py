@@ -112,6 +112,29 @@ async def test_the_lock_goes_with_a_process_that_is_killed(tmp_path: Path) -> No
         assert 0 == await count(engine)
 
 
+async def test_a_lock_file_that_somebody_removes_is_taken_again(sqlite: SqliteEngine) -> None:
+    """Else a second process would get in, and two writers can break the database."""
+    lock = sqlite.data_dir / "guardian.lock"
+    lock.unlink()
+    with pytest.raises(GuardianError) as refused:
+        await Inbox(sqlite).record(delivery("guid-0001"))
+    assert "STORE_UNAVAILABLE" == refused.value.code
+    assert Recorded.IGNORED is await recorded_at_last(sqlite, "guid-0002")
+    with pytest.raises(GuardianError) as locked:
+        await SqliteEngine(sqlite.data_dir, room=1).open()
+    assert "STORE_LOCKED" == locked.value.code
+
+
+async def recorded_at_last(engine: SqliteEngine, guid: str) -> Recorded:
+    """Record it as soon as the store takes it again."""
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                return await Inbox(engine).record(delivery(guid))
+            except GuardianError:
+                await asyncio.sleep(0.05)
+
+
 async def test_a_folder_that_cannot_be_made_is_one_sentence_with_a_hint(tmp_path: Path) -> None:
     """A file stands where the folder should be (root may write anywhere, so no mode would do)."""
     (tmp_path / "file").write_text("")
