@@ -333,6 +333,10 @@ def _upsert(dialect: sa.Dialect) -> sa.Executable:
     new = statement.excluded
     idle = _C.due_at.is_(None)
     is_news = sa.bindparam("is_news", type_=sa.Integer) == 1
+    # The schedule comes at every start as well: what kills the process must not live again by that.
+    is_event = new.priority < Priority.SCHEDULE
+    stays_dead = _C.dead & ~is_event & (sa.func.coalesce(_C.last_error, "") == _KILLED)
+    keeps_count = stays_dead | (~is_event & _C.lease_owner.is_not(None))
     return statement.on_conflict_do_update(
         index_elements=["repository_id"],
         set_={
@@ -341,13 +345,17 @@ def _upsert(dialect: sa.Dialect) -> sa.Executable:
                 for name in ("installation_id", "node_id", "full_name")
             },
             "generation": _C.generation + 1,
-            "due_at": sa.case((idle | (new.due_at < _C.due_at), new.due_at), else_=_C.due_at),
+            "due_at": sa.case(
+                (stays_dead, sa.null()),
+                (idle | (new.due_at < _C.due_at), new.due_at),
+                else_=_C.due_at,
+            ),
             "priority": sa.case(
                 (idle | (new.priority < _C.priority), new.priority), else_=_C.priority
             ),
             # A new event is a new reason to try.
-            "attempts": 0,
-            "dead": sa.false(),
+            "attempts": sa.case((keeps_count, _C.attempts), else_=0),
+            "dead": stays_dead,
         },
     )
 

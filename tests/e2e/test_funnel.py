@@ -49,18 +49,31 @@ async def running_example(world: World) -> AsyncIterator[asyncio.subprocess.Proc
     """The example as a process; Ctrl-C at the end."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
+        "-X",
+        "faulthandler",
         "-c",
         RUN_EXAMPLE,
         EXAMPLE,
         json.dumps(local(world), default=str),
         stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
     )
     try:
         yield process
     finally:
         if process.returncode is None:
             process.send_signal(signal.SIGINT)
-        await process.communicate()
+        await gone(process)
+
+
+async def gone(process: asyncio.subprocess.Process) -> None:
+    """Wait for its end; when it does not come, let it write where it hangs."""
+    ended = asyncio.create_task(process.communicate())
+    done, _ = await asyncio.wait([ended], timeout=40)
+    if not done:
+        process.send_signal(signal.SIGABRT)  # faulthandler answers to it
+        written, _ = await ended
+        raise AssertionError(f"it does not end after Ctrl-C:\n{written.decode()}")
 
 
 async def line(process: asyncio.subprocess.Process, beginning: str) -> str:

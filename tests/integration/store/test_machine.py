@@ -154,6 +154,7 @@ class Known:
         marks: how often it was said that it may have changed.
         looked_at: how many of these marks an attempt has answered that began after them and ended well.
         holder: the last owner who was given it and has not given it back.
+        kills: its last attempts all ended with their process.
     """
 
     marks: int = 0
@@ -161,12 +162,23 @@ class Known:
     attempts: int = 0
     holder: str | None = None
     dead: bool = False
+    kills: bool = False
 
     def mark(self) -> None:
         """A new reason to look at it, and to try again."""
         self.marks += 1
         self.dead = False
         self.attempts = 0
+
+    def mark_by_schedule(self) -> None:
+        """The next round; it does not bring back what kills the process, and counts what is held on."""
+        if self.dead and self.kills:
+            self.marks += 1
+        elif self.holder is not None:
+            self.marks += 1
+            self.dead = False
+        else:
+            self.mark()
 
 
 @dataclass
@@ -237,10 +249,14 @@ class Machine(RuleBasedStateMachine):
     @rule(repositories=some, within_s=waits)
     def schedule(self, repositories: list[RepositoryRef], within_s: float) -> None:
         """A round of the schedule, or a person."""
-        priority = Priority.SCHEDULE if within_s else Priority.MANUAL
         queue = self._owners[0].queue
-        self._run(queue.mark_dirty(repositories, priority=priority, within_s=within_s))
-        self._mark(repositories)
+        if not within_s:
+            self._run(queue.mark_dirty(repositories, priority=Priority.MANUAL))
+            self._mark(repositories)
+            return
+        self._run(queue.mark_dirty(repositories, priority=Priority.SCHEDULE, within_s=within_s))
+        for ref in repositories:
+            self._known.setdefault(ref.repository_id, Known()).mark_by_schedule()
 
     @rule(number=owners, limit=st.integers(1, 2))
     def claim(self, number: int, limit: int) -> None:
@@ -407,7 +423,7 @@ class Machine(RuleBasedStateMachine):
         for ref in claimed.died:
             known = self._known[ref.repository_id]
             assert known.holder is not None and known.attempts == MAX_ATTEMPTS
-            known.holder, known.dead = None, True
+            known.holder, known.dead, known.kills = None, True, True
         assert taken_over + len(claimed.died) == claimed.taken_over
 
     def _finish(self, owner: Owner, held: Held) -> None:
@@ -439,7 +455,7 @@ class Machine(RuleBasedStateMachine):
         if not ended:
             return None
         known = self._known[key]
-        known.holder = None
+        known.holder, known.kills = None, False
         return known
 
     def _holds(self, owner: Owner, key: int) -> bool:

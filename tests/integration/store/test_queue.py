@@ -297,6 +297,26 @@ async def test_an_event_after_the_last_attempt_that_killed_the_process_is_tried(
     assert 1 == (await claim_one(queue)).attempt
 
 
+async def test_the_schedule_revives_what_failed_and_not_what_killed_the_process(
+    engine: AnyEngine,
+) -> None:
+    """There is a round at every start: what kills the process would kill it for ever."""
+    killer, failing = repository(1, "acme/killer"), repository(2, "acme/failing")
+    queue = queue_of(engine)
+    await Inbox(engine).record(delivery("guid-0001", killer))
+    for _ in range(MAX_ATTEMPTS):
+        await claim_one(queue)
+        await queue.mark_dirty([killer], priority=Priority.SCHEDULE)
+        engine.clock.go_ahead(LEASE_S + 1)
+    assert () == await claim(queue)
+    await Inbox(engine).record(delivery("guid-0002", failing))
+    await queue.bury(await claim_one(queue), "boom")
+    await queue.mark_dirty([killer, failing], priority=Priority.SCHEDULE)
+    assert failing == (await claim_one(queue)).repository
+    await queue.mark_dirty([killer], priority=Priority.MANUAL)
+    assert killer == (await claim_one(queue)).repository
+
+
 async def test_a_new_event_gives_all_attempts_back(engine: AnyEngine) -> None:
     """Seven failures of last week are no reason to give up on today's event."""
     inbox, queue = Inbox(engine), queue_of(engine)
