@@ -22,10 +22,12 @@ from tests.e2e.conftest import World
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "docs" / "examples" / "funnel_receiver.py"
 
-#: The example with the arguments that a local tailnet needs.
+#: The example with the arguments that a local tailnet needs; whoever is started in the background by a
+#: shell inherits that Ctrl-C is ignored.
 RUN_EXAMPLE = """
-import asyncio, json, runpy, sys
+import asyncio, json, runpy, signal, sys
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)
 example, options = sys.argv[1], json.loads(sys.argv[2])
 options["state_dir"] = Path(options["state_dir"])
 asyncio.run(runpy.run_path(example)["main"](**options))
