@@ -104,7 +104,7 @@ def _rows(count: int) -> Iterator[tuple[Any, ...]]:
         size = chance.randrange(PACKED_BYTES // 2, PACKED_BYTES * 3 // 2)
         repository = repositories[number % MARKED]
         yield (
-            pushes.new_guid(chance).decode(),
+            pushes.guid_of(now_s - _WEEK_S * (1 - number / count), number),
             pushes.INSTALLATION,
             repository["id"],
             repository["full_name"],

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hmac
 import json
 import random
+import uuid
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -27,19 +28,26 @@ _HEAD: Final = (
 )
 
 
+#: From the beginning of such GUIDs' time, in 1582, to that of ours.
+_BEFORE_EPOCH_S: Final = 12_219_292_800
+
+
 def requests() -> Iterator[bytes]:
     """Whole requests without end: the repositories take turns, each GUID is a new one."""
-    chance = random.Random()
     parts = [_around_guid(push_body(number)) for number in range(REPOSITORIES)]
     while True:
         for before, after in parts:
-            yield before + new_guid(chance) + after
+            yield before + str(uuid.uuid1()).encode() + after
 
 
-def new_guid(chance: random.Random) -> bytes:
-    """A GUID in GitHub's form; like GitHub's they come in no order."""
-    text = b"%032x" % chance.getrandbits(128)
-    return b"-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))
+def guid_of(at_s: float, number: int) -> str:
+    """A GUID as GitHub makes them, version 1: of a moment (seconds since the epoch), and a number.
+
+    https://docs.github.com/webhooks/webhook-events-and-payloads#delivery-headers shows one.
+    """
+    ticks = int((at_s + _BEFORE_EPOCH_S) * 1e7)
+    low, middle, high = ticks & 0xFFFFFFFF, ticks >> 32 & 0xFFFF, ticks >> 48 & 0x0FFF
+    return str(uuid.UUID(fields=(low, middle, high | 0x1000, 0x80, number & 0xFF, number >> 8)))
 
 
 def push_body(number: int) -> bytes:
