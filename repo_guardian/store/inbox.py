@@ -11,9 +11,9 @@ import sqlalchemy as sa
 from repo_guardian.store.dialect import Prepared, insert
 from repo_guardian.store.duties import SCHEDULE, ask_again
 from repo_guardian.store.engine import Clock, Engine
+from repo_guardian.store.marks import mark_dirty, revive
 from repo_guardian.store.schema import Delivery, Priority, Recorded, RepositoryRef, Source
 from repo_guardian.store.tables import deliveries, delivery_repositories, schema_version
-from repo_guardian.store.work import mark_dirty, revive
 
 IDENTITY: Final = "identity"
 ZLIB: Final = "zlib"
