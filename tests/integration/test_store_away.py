@@ -86,8 +86,11 @@ async def test_two_replicas_share_a_database_and_do_nothing_twice(
     """One lists the repositories, each repository gets one pull request, whoever was told."""
     url = await server.database()
     names = [f"acme/r{number}" for number in range(4)]
-    first = Guardian.start(on_postgres(github, tmp_path / "first", url))
-    second = Guardian.start(on_postgres(github, tmp_path / "second", url))
+    # With one worker each, who is quick cannot take everything while the other looks.
+    first, second = (
+        Guardian.start({**on_postgres(github, tmp_path / name, url), "WORKER_COUNT": "1"})
+        for name in ("first", "second")
+    )
     async with first as one, second as other:
         github.deliver_to(await one.base_url() + WEBHOOKS)
         await other.base_url()
