@@ -12,6 +12,7 @@ from repo_guardian.errors import GuardianError
 from repo_guardian.funnel import PublicPath
 from repo_guardian.metrics import Metrics
 from repo_guardian.store.inbox import Inbox
+from repo_guardian.store.schema import WorkState
 from repo_guardian.store.work import WorkQueue
 from repo_guardian.worker.pool import Pool
 
@@ -99,6 +100,6 @@ class Health:
             counts = await self.queue.counts()
         except GuardianError:
             return  # the store is down: /readyz says so, the other metrics still count
-        for state in ("idle", "due", "leased", "dead"):
-            self.metrics.work_items.labels(state).set(getattr(counts, state))
+        for state in WorkState:
+            self.metrics.work_items.labels(state.value).set(getattr(counts, state.value))
         self.metrics.work_oldest_due.set(counts.oldest_due_s)

@@ -14,7 +14,7 @@ import asyncpg
 import sqlalchemy as sa
 import structlog
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from repo_guardian.background import beside
 from repo_guardian.errors import GuardianError
@@ -245,13 +245,8 @@ async def _once(engine: AsyncEngine, statement: Statement[T]) -> T:
             async with asyncio.timeout(_PATIENCE_S):
                 return await connection.run_sync(_in_transaction, statement)
         except TimeoutError:
-            await _give_up(connection)
+            await connection.invalidate()  # in an unknown state it is of no use to anybody
             raise
-
-
-async def _give_up(connection: AsyncConnection) -> None:
-    """A connection in an unknown state is of no use to anybody."""
-    await connection.invalidate()
 
 
 def _in_transaction(connection: sa.Connection, statement: Statement[T]) -> T:

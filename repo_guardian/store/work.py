@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from repo_guardian.store.engine import Engine
 from repo_guardian.store.marks import KILLED, mark_dirty, revive
-from repo_guardian.store.schema import Priority, RepositoryRef, WorkCounts, WorkItem
+from repo_guardian.store.schema import Priority, RepositoryRef, WorkCounts, WorkItem, WorkState
 from repo_guardian.store.tables import work
 
 _C: Final = work.c
@@ -165,15 +165,15 @@ class WorkQueue:
     async def counts(self) -> WorkCounts:
         """How many items are in each state."""
         state = state_of()
-        waiting = sa.case((state == "due", self._clock.now - _C.due_at), else_=0.0)
+        waiting = sa.case((state == WorkState.DUE.value, self._clock.now - _C.due_at), else_=0.0)
         statement = sa.select(state, sa.func.count(), sa.func.max(waiting)).group_by(state)
         values = self._clock.values()
         rows = await self._engine.transact(lambda c: c.execute(statement, values).all())
         number = {row[0]: int(row[1]) for row in rows}
         oldest_s = max((float(row[2]) for row in rows), default=0.0)
-        names = ("idle", "due", "leased", "dead")
         return WorkCounts(
-            **{name: number.get(name, 0) for name in names}, oldest_due_s=max(oldest_s, 0.0)
+            **{each.value: number.get(each.value, 0) for each in WorkState},
+            oldest_due_s=max(oldest_s, 0.0),
         )
 
     def _claim(
@@ -279,10 +279,10 @@ class WorkQueue:
 def state_of() -> sa.ColumnElement[str]:
     """The state of a work item, in SQL."""
     return sa.case(
-        (_C.lease_owner.is_not(None), "leased"),
-        (_C.dead, "dead"),
-        (_C.due_at.is_not(None), "due"),
-        else_="idle",
+        (_C.lease_owner.is_not(None), WorkState.LEASED.value),
+        (_C.dead, WorkState.DEAD.value),
+        (_C.due_at.is_not(None), WorkState.DUE.value),
+        else_=WorkState.IDLE.value,
     )
 
 

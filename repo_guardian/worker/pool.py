@@ -50,7 +50,6 @@ class Pool:
         metrics: where to count attempts and takeovers.
         size: how many items at once.
         grace_s: seconds that running items may take at a stop before they are handed back.
-        lease: how long the queue's leases last.
     """
 
     def __init__(
